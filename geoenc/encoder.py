@@ -1,0 +1,204 @@
+"""LocationEncoder: a position encoder and a network, from places to embeddings."""
+
+import os
+from collections.abc import Sequence
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+
+from geoenc.component import Component
+from geoenc.coordinates import as_lonlat
+from geoenc.network.base import Network
+from geoenc.position.base import PositionEncoder
+from geoenc.pretrained import from_pretrained, save_pretrained
+from geoenc.temporal import TimeEncoder
+
+
+class _Model(Component):
+    """Saving, loading and embedding: what all models share."""
+
+    def save_pretrained(
+        self, path: str | os.PathLike[str], *, metadata: dict[str, Any] | None = None
+    ) -> None:
+        """Write ``config.json`` and ``model.safetensors``; see `geoenc.pretrained`."""
+        save_pretrained(self, path, metadata=metadata)
+
+    @classmethod
+    def from_pretrained(cls, path: str | os.PathLike[str]) -> Self:
+        """Read a folder that `save_pretrained` wrote, in evaluation mode."""
+        return from_pretrained(path, expected=cls)
+
+
+class _PlaceEncoder(_Model):
+    """A model from places to vectors, with `embed`."""
+
+    out_features: int
+
+    @torch.no_grad()
+    def embed(
+        self, locations: Any, time: Tensor | None = None, *, batch_size: int = 65536
+    ) -> Tensor:
+        """Embeddings of places as people have them: checked, in evaluation mode, in chunks.
+
+        Args:
+            locations: anything `geoenc.as_lonlat` reads; rows with NaN give rows of NaN.
+            time: fraction of the year, one number per place, for encoders with time.
+            batch_size: places at once; memory, not the result, depends on it.
+
+        Shape:
+            ``(..., 2)`` to ``(..., out_features)``, on the device of the model.
+
+        Example:
+            >>> import geoenc
+            >>> position = geoenc.Space2VecGrid(16)
+            >>> encoder = geoenc.LocationEncoder(position, geoenc.FFN(64, 256))
+            >>> encoder.embed([(-122.27, 37.87), (2.35, 48.86)]).shape
+            torch.Size([2, 256])
+        """
+        lonlat = as_lonlat(locations, missing=True)
+        if batch_size < 1:
+            raise ValueError(f"expected batch_size of at least 1, got {batch_size}")
+        parameter = next(self.parameters(), None)
+        device = lonlat.device if parameter is None else parameter.device
+        rows = lonlat.reshape(-1, 2)
+        times = None if time is None else torch.as_tensor(time).reshape(-1)
+        if times is not None and len(times) != len(rows):
+            raise ValueError(
+                f"expected one time per place, got {len(times)} times for {len(rows)} places"
+            )
+        modes = {module: module.training for module in self.modules()}
+        self.eval()
+        try:
+            for start in range(0, max(len(rows), 1), batch_size):
+                chunk = slice(start, start + batch_size)
+                when = None if times is None else times[chunk].to(device)
+                part = self(rows[chunk].to(device), when)
+                if start == 0:
+                    result = part.new_empty(len(rows), self.out_features)
+                result[chunk] = part
+        finally:
+            for module, mode in modes.items():
+                module.training = mode
+        return result.view(*lonlat.shape[:-1], self.out_features)
+
+
+class LocationEncoder(_PlaceEncoder):
+    """Enc(x) = NN(PE(x)), or NN([PE(x), T(t)]) with time.
+
+    Args:
+        position: PE, a position encoder.
+        network: NN, whose ``in_features`` equals the width of PE (plus that of the time).
+        time: T, a time encoder.
+
+    Shape:
+        lonlat ``(..., 2)`` degrees, longitude first, and time ``(...)``, a fraction of the year,
+        to ``(..., out_features)``. Values are not checked in ``forward``; `embed` does.
+
+    Raises:
+        ValueError: widths that do not agree.
+
+    Example:
+        >>> import geoenc
+        >>> position = geoenc.Sphere2VecC(32)
+        >>> encoder = geoenc.LocationEncoder(position, geoenc.FFN(position.out_features, 256))
+        >>> encoder.out_features
+        256
+
+    Reference:
+        The form common to Space2Vec, Sphere2Vec, CSP, SatCLIP and TorchSpatial.
+    """
+
+    def __init__(
+        self, position: PositionEncoder, network: Network, time: TimeEncoder | None = None
+    ) -> None:
+        super().__init__()
+        width = position.out_features + (0 if time is None else time.out_features)
+        if network.in_features != width:
+            parts = f"{type(position).__name__} gives {position.out_features}"
+            if time is not None:
+                parts += f" and {type(time).__name__} {time.out_features}"
+            raise ValueError(
+                f"expected a network with in_features={width} ({parts}), got "
+                f"{network.in_features}; pass position.out_features"
+            )
+        self.position, self.network, self.time = position, network, time
+        self.out_features = network.out_features
+
+    def forward(self, lonlat: Tensor, time: Tensor | None = None) -> Tensor:
+        """Embed places; see the class."""
+        return self.network(self.code(lonlat, time))
+
+    def code(self, lonlat: Tensor, time: Tensor | None = None) -> Tensor:
+        """What the network sees: the position code, and the code of the time beside it.
+
+        Shape:
+            ``(..., 2)`` to ``(..., network.in_features)``.
+        """
+        position = self.position(lonlat)
+        if self.time is None:
+            if time is not None:
+                raise ValueError(
+                    "expected no time, because this encoder was built without one, got "
+                    f"{tuple(time.shape)}; build it with time=CyclicTime()"
+                )
+            return position
+        if time is None or time.shape != lonlat.shape[:-1]:
+            raise ValueError(
+                f"expected time of shape {tuple(lonlat.shape[:-1])} (fraction of the year), got "
+                f"{None if time is None else tuple(time.shape)}"
+            )
+        return torch.cat([position, self.time(time).to(position.dtype)], -1)
+
+    @classmethod
+    def _complete(cls, arguments: dict[str, Any]) -> None:
+        """``network.in_features`` follows from the position encoder when it is absent."""
+        network = arguments.get("network")
+        if not isinstance(network, dict) or "in_features" in network:
+            return
+        position = arguments.get("position")
+        if isinstance(position, dict):
+            position = arguments["position"] = PositionEncoder.from_config(position)
+        time = arguments.get("time")
+        if isinstance(time, dict):
+            time = arguments["time"] = TimeEncoder.from_config(time)
+        if isinstance(position, PositionEncoder):
+            width = position.out_features + (0 if time is None else time.out_features)
+            arguments["network"] = {**network, "in_features": width}
+
+
+class SumEncoder(_PlaceEncoder):
+    """Enc(x) = Enc_1(x) + ... + Enc_n(x): several scales side by side.
+
+    Args:
+        encoders: location encoders with equal ``out_features``.
+
+    Shape:
+        lonlat ``(..., 2)`` to ``(..., out_features)``.
+
+    Example:
+        >>> import geoenc
+        >>> parts = [
+        ...     geoenc.LocationEncoder(geoenc.Space2VecGrid(8, min_radius=r), geoenc.FFN(32, 64))
+        ...     for r in (0.1, 10.0)
+        ... ]
+        >>> geoenc.SumEncoder(parts).embed([(2.35, 48.86)]).shape
+        torch.Size([1, 64])
+
+    Reference:
+        Vivanco Cepeda, Nayak and Shah, GeoCLIP, NeurIPS 2023, section 3.1.
+    """
+
+    def __init__(self, encoders: Sequence[LocationEncoder]) -> None:
+        super().__init__()
+        widths = {encoder.out_features for encoder in encoders}
+        if len(widths) != 1:
+            raise ValueError(
+                f"expected encoders with one out_features, got {sorted(widths) or 'no encoder'}"
+            )
+        self.encoders = nn.ModuleList(encoders)
+        self.out_features = widths.pop()
+
+    def forward(self, lonlat: Tensor, time: Tensor | None = None) -> Tensor:
+        """Embed places; see the class."""
+        return torch.stack([encoder(lonlat, time) for encoder in self.encoders]).sum(0)

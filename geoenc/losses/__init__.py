@@ -1,0 +1,19 @@
+"""Objectives: embeddings in, a scalar out. Losses hold no model and normalise by themselves."""
+
+from geoenc.losses.contrastive import InfoNCELoss
+from geoenc.losses.criteria import multiclass, nce
+from geoenc.losses.csp import CSPLoss
+from geoenc.losses.logits import in_batch, sampled
+from geoenc.losses.presence import PresenceAbsenceLoss
+from geoenc.losses.queue import LocationQueue
+
+__all__ = [
+    "CSPLoss",
+    "InfoNCELoss",
+    "LocationQueue",
+    "PresenceAbsenceLoss",
+    "in_batch",
+    "multiclass",
+    "nce",
+    "sampled",
+]

@@ -1,0 +1,113 @@
+"""FFN: the feed-forward network of Space2Vec and CSP."""
+
+from collections.abc import Callable
+from itertools import pairwise
+
+from torch import Tensor, nn
+
+from geoenc.network.base import Network, check_depth, check_dropout
+from geoenc.network.dropout import Dropout
+
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    "relu": nn.ReLU,
+    "leaky_relu": lambda: nn.LeakyReLU(0.2),
+    "gelu": nn.GELU,
+    "sigmoid": nn.Sigmoid,
+    "tanh": nn.Tanh,
+}
+
+
+class FFN(Network):
+    """``depth`` blocks LayerNorm(x + Dropout(act(W x + b))), then Dropout(act(W x + b)).
+
+    The skip is there where the two widths agree. **The last layer has activation and dropout
+    too**, as in the published code and weights: the dropout objective of CSP relies on it.
+
+    Args:
+        in_features, out_features: widths.
+        hidden_features: width of the hidden layers.
+        depth: number of hidden layers; 0 leaves one layer from input to output.
+        activation: ``"relu"``, ``"leaky_relu"`` (slope 0.2), ``"gelu"``, ``"sigmoid"``, ``"tanh"``.
+        dropout: probability.
+        residual: skip connections where widths agree.
+        layer_norm: LayerNorm after each hidden layer.
+        final_activation: activation and dropout on the last layer.
+
+    Shape:
+        ``(..., in_features)`` to ``(..., out_features)``.
+
+    Example:
+        >>> import torch, geoenc
+        >>> geoenc.FFN(128, 256).eval()(torch.zeros(5, 128)).shape
+        torch.Size([5, 256])
+
+    Reference:
+        Mai et al., Space2Vec, ICLR 2020, section 3.2; Mai et al., CSP, ICML 2023, appendix A.2.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        *,
+        hidden_features: int = 512,
+        depth: int = 1,
+        activation: str = "relu",
+        dropout: float = 0.5,
+        residual: bool = True,
+        layer_norm: bool = True,
+        final_activation: bool = True,
+    ) -> None:
+        super().__init__(in_features, out_features)
+        check_depth(depth)
+        check_dropout(dropout)
+        if activation not in ACTIVATIONS:
+            raise ValueError(
+                f"expected activation to be one of {', '.join(ACTIVATIONS)}, got {activation!r}"
+            )
+        self.hidden_features, self.depth = hidden_features, depth
+        self.activation, self.dropout = activation, dropout
+        self.residual, self.layer_norm = residual, layer_norm
+        self.final_activation = final_activation
+        widths = [in_features, *[hidden_features] * depth]
+        self.layers = nn.Sequential(
+            *[
+                _Block(before, after, activation, dropout, residual, layer_norm)
+                for before, after in pairwise(widths)
+            ],
+            _Block(
+                widths[-1],
+                out_features,
+                activation if final_activation else None,
+                dropout if final_activation else 0.0,
+                residual=False,
+                layer_norm=False,
+            ),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """See the class."""
+        return self.layers(x)
+
+
+class _Block(nn.Module):
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        activation: str | None,
+        dropout: float,
+        residual: bool,
+        layer_norm: bool,
+    ) -> None:
+        super().__init__()
+        self.linear = nn.Linear(in_features, out_features)
+        nn.init.xavier_uniform_(self.linear.weight)
+        self.activation = nn.Identity() if activation is None else ACTIVATIONS[activation]()
+        self.dropout = Dropout(dropout)
+        self.skip = residual and in_features == out_features
+        self.layernorm = nn.LayerNorm(out_features) if layer_norm else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.dropout(self.activation(self.linear(x)))
+        return self.layernorm(x + y if self.skip else y)

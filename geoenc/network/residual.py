@@ -1,0 +1,54 @@
+"""ResidualNet: the network of the geographic-prior papers."""
+
+from torch import Tensor, nn
+
+from geoenc.network.base import Network, check_depth, check_dropout
+from geoenc.network.dropout import Dropout
+
+
+class ResidualNet(Network):
+    """x_0 = ReLU(W x + b), then ``depth`` times x <- x + ReLU(W2 Dropout(ReLU(W1 x + b1)) + b2).
+
+    Args:
+        in_features: width of the input.
+        out_features: width of the output and of every block.
+        depth: number of residual blocks.
+        dropout: probability, inside each block.
+
+    Shape:
+        ``(..., in_features)`` to ``(..., out_features)``.
+
+    Example:
+        >>> import torch, geoenc
+        >>> geoenc.ResidualNet(4, 256).eval()(torch.zeros(5, 4)).shape
+        torch.Size([5, 256])
+
+    Reference:
+        Mac Aodha, Cole and Perona, Presence-only geographical priors, ICCV 2019, section 4;
+        ``wrap`` in CSP, the network of SINR.
+    """
+
+    def __init__(
+        self, in_features: int, out_features: int = 256, *, depth: int = 4, dropout: float = 0.5
+    ) -> None:
+        super().__init__(in_features, out_features)
+        check_depth(depth)
+        check_dropout(dropout)
+        self.depth, self.dropout = depth, dropout
+        self.input = nn.Linear(in_features, out_features)
+        self.blocks = nn.Sequential(*[_Block(out_features, dropout) for _ in range(depth)])
+
+    def forward(self, x: Tensor) -> Tensor:
+        """See the class."""
+        return self.blocks(self.input(x).relu())
+
+
+class _Block(nn.Module):
+    def __init__(self, features: int, dropout: float) -> None:
+        super().__init__()
+        self.w1 = nn.Linear(features, features)
+        self.w2 = nn.Linear(features, features)
+        self.dropout = Dropout(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.w2(self.dropout(self.w1(x).relu())).relu()
