@@ -1,7 +1,8 @@
 """LocationEncoder: a position encoder and a network, from places to embeddings."""
 
+import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Self
 
 import torch
@@ -28,6 +29,18 @@ class _Model(Component):
     def from_pretrained(cls, path: str | os.PathLike[str]) -> Self:
         """Read a folder that `save_pretrained` wrote, in evaluation mode."""
         return from_pretrained(path, expected=cls)
+
+
+@contextlib.contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode for the length of a block; every part then has its own mode again."""
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
 
 
 class _PlaceEncoder(_Model):
@@ -67,9 +80,7 @@ class _PlaceEncoder(_Model):
             raise ValueError(
                 f"expected one time per place, got {len(times)} times for {len(rows)} places"
             )
-        modes = {module: module.training for module in self.modules()}
-        self.eval()
-        try:
+        with evaluating(self):
             for start in range(0, max(len(rows), 1), batch_size):
                 chunk = slice(start, start + batch_size)
                 when = None if times is None else times[chunk].to(device)
@@ -77,9 +88,6 @@ class _PlaceEncoder(_Model):
                 if start == 0:
                     result = part.new_empty(len(rows), self.out_features)
                 result[chunk] = part
-        finally:
-            for module, mode in modes.items():
-                module.training = mode
         return result.view(*lonlat.shape[:-1], self.out_features)
 
 

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from geoenc.encoder import LocationEncoder, SumEncoder, _Model
+from geoenc.encoder import LocationEncoder, SumEncoder, _Model, evaluating
 
 
 class DualEncoder(_Model):
@@ -89,9 +89,5 @@ class LocationClassifier(_Model):
         Shape:
             ``(..., 2)`` to ``(..., num_classes)``, in [0, 1]; rows do not sum to 1.
         """
-        was_training = self.training
-        self.eval()
-        try:
+        with evaluating(self):
             return self(lonlat, time).sigmoid()
-        finally:
-            self.train(was_training)

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from geoenc._files import atomic_path, write_text
+from geoenc._files import atomic_path
 from geoenc.component import Component
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ FORMAT_VERSION = 1
 def save_pretrained(
     model: Component, path: str | os.PathLike[str], *, metadata: dict[str, Any] | None = None
 ) -> None:
-    """Write a model as ``config.json`` and ``model.safetensors``, each whole or not at all.
+    """Write a model as ``config.json`` and ``model.safetensors``, both whole or not at all.
 
     Args:
         model: any Component whose parts are Components.
@@ -38,25 +38,27 @@ def save_pretrained(
         >>> geoenc.from_pretrained(folder).out_features
         8
     """
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     from geoenc import __version__
 
     folder = Path(path)
     config = model.config
-    state = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
-    with atomic_path(folder / WEIGHTS) as temporary:
-        save_file(state, temporary)
-        digest = _sha256(temporary)
+    weights = save(
+        {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
+    )
     document = {
         "format_version": FORMAT_VERSION,
         "geoenc_version": __version__,
         "model": config,
-        "weights_sha256": digest,
+        "weights_sha256": hashlib.sha256(weights).hexdigest(),
         "coordinates": "longitude, latitude; degrees; WGS 84",
         "metadata": metadata or {},
     }
-    write_text(folder / CONFIG, json.dumps(document, indent=2) + "\n")
+    text = json.dumps(document, indent=2) + "\n"
+    with atomic_path(folder / CONFIG) as new_config, atomic_path(folder / WEIGHTS) as new_weights:
+        new_weights.write_bytes(weights)
+        new_config.write_text(text, encoding="utf-8")
 
 
 def from_pretrained(path: str | os.PathLike[str], *, expected: type[Component] = Component) -> Any:
@@ -106,7 +108,7 @@ def _shape(tensor: "Tensor | None") -> str:
 def _read_config(path: Path) -> dict[str, Any]:
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
-        version = document["format_version"]
+        version = int(document["format_version"])
         document["model"]["name"], document["weights_sha256"]
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(

@@ -91,6 +91,11 @@ class LocationDataset(torch.utils.data.Dataset[LocationBatch]):
                 f"expected {name} with {ndim} dimension{'s' * (ndim > 1)} and {len(self.lonlat)} "
                 f"rows, as lonlat has, got shape {tuple(tensor.shape)}"
             )
+        if tensor.is_floating_point() and bool(tensor.sum(dtype=torch.float64).isnan()):
+            raise ValueError(
+                f"expected {name} without NaN, got some; leave those samples out, because only "
+                "lonlat may be missing"
+            )
         return tensor
 
     def __len__(self) -> int:

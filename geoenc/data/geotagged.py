@@ -153,6 +153,7 @@ def load_geotagged(
 
     Example:
         >>> import pathlib, tempfile
+        >>> from geoenc.data import load_geotagged
         >>> table = pathlib.Path(tempfile.mkdtemp()) / "birds.csv"
         >>> _ = table.write_text("lon,lat,species\n2.35,48.86,Passer\n,,Corvus\n")
         >>> load_geotagged(table).classes
@@ -345,7 +346,10 @@ def _places(
     try:
         lonlat = as_lonlat(places, order="lonlat", missing=True)
     except (ValueError, TypeError) as error:
-        raise type(error)(f"{where}, places from {source}: {error}") from error
+        raise type(error)(
+            f"{where}, places from {source}: {error}. The columns of a table are named with "
+            "lon= and lat="
+        ) from error
     if lonlat.ndim != 2 or len(lonlat) == 0:
         raise ValueError(
             f"{where}: expected places of shape (N, 2) with at least one row, got "

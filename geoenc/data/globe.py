@@ -1,4 +1,4 @@
-"""The embedded data: NASA's picture of the Earth, the countries, and labelled chips made of both."""
+"""The embedded data: the picture of the Earth, the countries, and labelled chips of both."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 LAND_FRACTION = 0.2648
 """Part of a lattice that falls on the embedded countries without Antarctica."""
 
-LABELS = ("subregion", "continent", "country")
+LABELS = ("landscape", "continent", "subregion", "country")
 
 _LEFT_OUT = ("ATA", "ATF")
 _MERGED = {
@@ -29,13 +29,31 @@ _MERGED = {
     "Australia and New Zealand": "Oceania",
     "Melanesia": "Oceania",
 }
+# Colours of the surroundings (k-means of 15,000 of them, rounded), and which of them each
+# continent has at 100 places or more.
+_COLOURS = {
+    "dark green": (36, 47, 19),
+    "olive": (63, 64, 36),
+    "brown": (99, 86, 57),
+    "tan": (135, 118, 89),
+    "sand": (180, 153, 118),
+    "white": (225, 227, 226),
+}
+_LANDSCAPES = {
+    "Africa": ("dark green", "olive", "brown", "tan", "sand"),
+    "Asia": ("dark green", "olive", "brown", "tan", "sand"),
+    "Europe": ("dark green", "olive", "brown", "tan", "white"),
+    "North America": ("dark green", "olive", "brown", "tan", "white"),
+    "Oceania": ("dark green", "olive", "brown"),
+    "South America": ("dark green", "olive", "brown"),
+}
 _CHIPS_AT_ONCE = 500
 _ROWS_AT_ONCE = 15
 
 
 def load_globe(
     *,
-    label: str = "subregion",
+    label: str = "landscape",
     num_points: int = 15_000,
     chip_size: int = 16,
     chip_km: float = 100.0,
@@ -43,13 +61,14 @@ def load_globe(
     """About 15,000 places on land, each with its chip of the Blue Marble and a label.
 
     Places are the points of a Fibonacci lattice inside a country, Antarctica left out; chips are
-    cut by `chips`; labels are facts about the country. Real, small, inside the package: nothing
-    is downloaded. docs/explanation/globe-data.md measures why these labels need both the image
-    and the place.
+    cut by `chips`. The label ``"landscape"`` is the continent and the colour of the land 50 to
+    250 km around, which the chip does not show: image and place both tell something of it and
+    neither decides, while the others are decided by the place (docs/explanation/globe-data.md).
 
     Args:
-        label: ``"subregion"`` (United Nations M49), ``"continent"`` or ``"country"``.
-        num_points: places wanted; as many come, within 1 %.
+        label: ``"landscape"``, ``"continent"``, ``"subregion"`` (United Nations M49, small ones
+            merged) or ``"country"``.
+        num_points: places wanted; as many come, within 1 % from 1000 on.
         chip_size: pixels per side of a chip.
         chip_km: side of a chip on the ground; the default is the spacing of 15,000 points.
 
@@ -58,29 +77,34 @@ def load_globe(
         ``target`` (N,) int64. Places run from north to south.
 
     Example:
-        >>> from geoenc.data import load_globe
-        >>> globe = load_globe(num_points=100)
+        >>> from geoenc.data.globe import load_globe
+        >>> globe = load_globe(num_points=1000)
         >>> globe.images.shape[1:], globe.classes[:2]
-        (torch.Size([3, 16, 16]), ('Central America and Caribbean', 'Central Asia'))
+        (torch.Size([3, 16, 16]), ('Africa, brown', 'Africa, dark green'))
 
     Reference:
-        NASA Earth Observatory, Blue Marble: Next Generation (R. Stoeckli et al. 2005), free to
-        use with credit; Natural Earth 1:110 m countries, public domain.
+        NASA Earth Observatory, Blue Marble: Next Generation (Stoeckli et al. 2005), free to use
+        with credit to NASA; Natural Earth 1:110 m countries, public domain.
     """
     if label not in LABELS:
-        raise ValueError(f"expected label one of {LABELS}, got {label!r}")
+        raise ValueError(f"expected label one of {LABELS}, got {label!r}; see load_globe")
     if num_points < 1:
-        raise ValueError(f"expected num_points of at least 1, got {num_points}")
-    lonlat, country = _land(num_points)
-    table = countries()
-    column = table["name" if label == "country" else label]
-    names = np.array([_MERGED.get(name, name) for name in column])[country]
+        raise ValueError(f"expected num_points of at least 1, got {num_points}; 15_000 is usual")
+    _check_chip(chip_size, chip_km)
+    lonlat, row = _land(num_points)
+    table = countries().iloc[row]
+    image = picture()
+    if label == "landscape":
+        names = _landscape(image, lonlat, table["continent"].to_numpy(dtype=str))
+    else:
+        column = table["name" if label == "country" else label]
+        names = column.replace(_MERGED).to_numpy(dtype=str)
     classes, target = np.unique(names, return_inverse=True)
     return GeotaggedImages(
         lonlat=torch.from_numpy(lonlat),
         target=torch.from_numpy(target.astype(np.int64)),
         classes=tuple(classes.tolist()),
-        images=chips(lonlat, chip_size=chip_size, chip_km=chip_km),
+        images=_channels_first(_cut(image, lonlat, chip_size, chip_km)),
     )
 
 
@@ -150,19 +174,56 @@ def chips(lonlat: Any, *, chip_size: int = 16, chip_km: float = 100.0) -> torch.
             f"expected lonlat of shape (N, 2), one row per chip, got {places.shape}; "
             "flatten the leading dimensions"
         )
-    if chip_size < 1:
-        raise ValueError(f"expected chip_size of at least 1 pixel, got {chip_size}")
-    if not 0 < chip_km <= 5000:
-        raise ValueError(f"expected chip_km above 0 and at most 5000, got {chip_km}")
-    out = np.empty((len(places), chip_size, chip_size, 3), dtype=np.uint8)
-    if len(places):
-        reach = np.degrees(chip_km / EARTH_RADIUS_KM)
-        south, north = places[:, 1].min() - reach, places[:, 1].max() + reach
-        smoothed = _averaged(picture(), chip_km / chip_size, south, north)
-        for start in range(0, len(places), _CHIPS_AT_ONCE):
-            block = slice(start, start + _CHIPS_AT_ONCE)
-            out[block] = _bilinear(smoothed, *_grid(places[block], chip_size, chip_km))
-    return torch.from_numpy(np.ascontiguousarray(out.transpose(0, 3, 1, 2)))
+    _check_chip(chip_size, chip_km)
+    return _channels_first(_cut(picture(), places, chip_size, chip_km))
+
+
+def _check_chip(size: int, side_km: float) -> None:
+    if size < 1:
+        raise ValueError(f"expected chip_size of at least 1 pixel, got {size}; 16 is usual")
+    if not 0 < side_km <= 5000:
+        raise ValueError(
+            f"expected chip_km above 0 and at most 5000, got {side_km:g}; give kilometres"
+        )
+
+
+def _channels_first(images: NDArray[np.uint8]) -> torch.Tensor:
+    return torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))
+
+
+def _landscape(
+    image: NDArray[np.uint8], places: NDArray[np.float64], continent: NDArray[np.str_]
+) -> NDArray[np.str_]:
+    """Names "continent, colour" from the land in the square ring of 50 to 250 km around places."""
+    ring = _cut(image, places, 10, 500.0).astype(np.float32)
+    weight = np.ones((10, 10), dtype=np.float32)
+    weight[4:6, 4:6] = 1e-3  # the chip itself: only where nothing else is land
+    land = ring[..., 2] <= ring[..., 0] + 12  # water is painted blue
+    weights = np.where(land, weight, 1e-6)[..., None]
+    colour = (ring * weights).sum(axis=(1, 2)) / weights.sum(axis=(1, 2))
+
+    names = np.array(list(_COLOURS))
+    distance = np.linalg.norm(colour[:, None] - np.array(list(_COLOURS.values())), axis=-1)
+    for here, colours in _LANDSCAPES.items():
+        distance[np.ix_(continent == here, ~np.isin(names, colours))] = np.inf
+    return np.char.add(np.char.add(continent, ", "), names[distance.argmin(axis=1)])
+
+
+def _cut(
+    image: NDArray[np.uint8], places: NDArray[np.float64], size: int, side_km: float
+) -> NDArray[np.uint8]:
+    """Chips (N, size, size, 3) of a picture of the whole Earth."""
+    out = np.empty((len(places), size, size, 3), dtype=np.uint8)
+    if not len(places):
+        return out
+    reach = np.degrees(side_km / EARTH_RADIUS_KM)
+    south, north = places[:, 1].min() - reach, places[:, 1].max() + reach
+    pixel_km = side_km / size
+    smoothed = _averaged(_reduced(image, pixel_km), pixel_km, south, north)
+    for start in range(0, len(places), _CHIPS_AT_ONCE):
+        block = slice(start, start + _CHIPS_AT_ONCE)
+        out[block] = _bilinear(smoothed, *_grid(places[block], size, side_km))
+    return out
 
 
 def _land(num_points: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
@@ -196,6 +257,17 @@ def _grid(
     weight = np.stack([along, across * x, across * y])  # (3 vectors, size, size)
     px, py, pz = np.einsum("vcn,vij->cnij", basis, weight, optimize=True)
     return np.degrees(np.arctan2(py, px)), np.degrees(np.arcsin(np.clip(pz, -1, 1)))
+
+
+def _reduced(image: NDArray[np.uint8], pixel_km: float) -> NDArray[np.uint8]:
+    """The picture in whole blocks, as large as leaves 1.5 of them to a chip's pixel: for speed."""
+    height, width = image.shape[:2]
+    most = max(1, int(pixel_km / (1.5 * np.pi * EARTH_RADIUS_KM / height)))
+    side = max(n for n in range(1, most + 1) if height % n == 0 and width % n == 0)
+    if side == 1:
+        return image
+    blocks = image.reshape(height // side, side, width // side, side, 3)
+    return _rounded(blocks.mean(axis=(1, 3), dtype=np.float32))
 
 
 def _averaged(

@@ -125,7 +125,7 @@ def spatial_blocks(lonlat: Any, *, degrees: float = 10.0) -> Tensor:
     Example:
         >>> from geoenc.data.splits import spatial_blocks
         >>> spatial_blocks([(-180, 5), (180, 5), (0, 90), (90, 90)], degrees=10)
-        tensor([208, 208, 413, 414])
+        tensor([206, 206, 410, 411])
     """
     places = as_lonlat(lonlat, missing=True).cpu()
     if places.ndim != 2:

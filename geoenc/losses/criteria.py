@@ -63,8 +63,15 @@ CRITERIA = {"multiclass": multiclass, "nce": nce}
 
 
 def unit(embedding: Tensor) -> Tensor:
-    """x / |x|; a zero embedding stays zero instead of becoming NaN."""
-    return F.normalize(embedding, dim=-1)
+    """x / |x| in float32 or wider; zero stays zero, with a gradient of order 1 instead of 1e12."""
+    wide = embedding.to(torch.promote_types(embedding.dtype, torch.float32))
+    length = torch.linalg.vector_norm(wide, dim=-1, keepdim=True)
+    return wide / length.where(length > 0, 1)
+
+
+def full_precision(tensor: Tensor) -> torch.autocast:
+    """A context in which mixed precision rests: logits in bfloat16 would change the loss."""
+    return torch.autocast(tensor.device.type, enabled=False)
 
 
 def check_temperature(**temperatures: float) -> None:

@@ -1,4 +1,4 @@
-"""CSPLoss: contrastive spatial pre-training with in-batch, random-location and dropout negatives."""
+"""CSPLoss: contrastive pre-training with in-batch, random-location and dropout negatives."""
 
 from torch import Tensor, nn
 
@@ -125,11 +125,11 @@ class CSPLoss(nn.Module):
 
     def extra_repr(self) -> str:
         """Settings as they would be written in the constructor."""
-        names = (
-            "criterion location_weight dropout_weight temperature location_temperature "
-            "dropout_temperature symmetric gather"
-        ).split()
-        return ", ".join(f"{name}={getattr(self, name)!r}" for name in names)
+        weights = f"{self.location_weight}, dropout_weight={self.dropout_weight}"
+        return (
+            f"criterion={self.criterion!r}, location_weight={weights}, "
+            f"temperature={self.temperature}, symmetric={self.symmetric}, gather={self.gather}"
+        )
 
 
 def _given(name: str, weight: str, tensor: Tensor | None) -> Tensor:

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from geoenc.distributed import all_gather, rank
-from geoenc.losses.criteria import check_pairs, unit
+from geoenc.losses.criteria import check_pairs, full_precision, unit
 
 
 def in_batch(
@@ -35,6 +35,13 @@ def in_batch(
                 [0., 0., 1.]]), tensor([0, 1, 2]))
     """
     check_pairs("candidate", anchor, candidate)
+    with full_precision(anchor):
+        return _in_batch(anchor, candidate, extra, gather)
+
+
+def _in_batch(
+    anchor: Tensor, candidate: Tensor, extra: Tensor | None, gather: bool
+) -> tuple[Tensor, Tensor]:
     target = torch.arange(len(anchor), device=anchor.device)
     columns = unit(candidate)
     if gather:
@@ -77,9 +84,10 @@ def sampled(anchor: Tensor, positive: Tensor | None, negative: Tensor) -> tuple[
             f"expected anchor (B, D) and negative (B, C, D), got {tuple(anchor.shape)} and "
             f"{tuple(negative.shape)}"
         )
-    question = unit(anchor)
-    logits = torch.einsum("bd,bcd->bc", question, unit(negative))
-    if positive is not None:
-        check_pairs("positive", anchor, positive)
-        logits = torch.cat([(question * unit(positive)).sum(-1, keepdim=True), logits], 1)
+    with full_precision(anchor):
+        question = unit(anchor)
+        logits = (question[:, None] * unit(negative)).sum(-1)
+        if positive is not None:
+            check_pairs("positive", anchor, positive)
+            logits = torch.cat([(question * unit(positive)).sum(-1, keepdim=True), logits], 1)
     return logits, torch.zeros(len(anchor), dtype=torch.long, device=anchor.device)

@@ -61,6 +61,8 @@ class FFN(Network):
         super().__init__(in_features, out_features)
         check_depth(depth)
         check_dropout(dropout)
+        if hidden_features < 1:
+            raise ValueError(f"expected hidden_features of at least 1, got {hidden_features}")
         if activation not in ACTIVATIONS:
             raise ValueError(
                 f"expected activation to be one of {', '.join(ACTIVATIONS)}, got {activation!r}"

@@ -1,0 +1,158 @@
+"""World maps of encoders and classifiers, on the equal-area Equal Earth projection."""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from geoenc import sampling
+from geoenc._optional import require
+from geoenc.coordinates import as_lonlat, equal_earth
+from geoenc.data.globe import countries
+from geoenc.encoder import LocationEncoder, SumEncoder
+from geoenc.models import LocationClassifier
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_SEA = 0.25
+
+
+def pca_map(
+    encoder: LocationEncoder | SumEncoder, *, height: int = 180, ax: "Axes | None" = None
+) -> "Axes":
+    """Three principal components of e(x) over land as red, green and blue.
+
+    Places with like colours have like embeddings. The sea, which no land data trained, is pale.
+
+    Args:
+        encoder: any location encoder.
+        height: rows of the map; twice as many columns.
+        ax: where to draw; new ones if None.
+
+    Returns:
+        The axes.
+    """
+    places = sampling.lattice(height)
+    embedding = encoder.embed(places).cpu().double().flatten(0, 1)
+    land = on_land(places)
+    known = embedding[land.flatten()]
+    known = known - known.mean(0)
+    _, _, directions = torch.linalg.svd(known, full_matrices=False)
+    components = (embedding - embedding[land.flatten()].mean(0)) @ directions[:3].mT
+    low, high = (torch.quantile(components[land.flatten()], q, dim=0) for q in (0.02, 0.98))
+    colours = ((components - low) / (high - low).clamp_min(1e-12)).clamp(0, 1)
+    picture = torch.where(land.flatten()[:, None], colours, 1 - _SEA * (1 - colours))
+    return draw_map(picture.view(height, 2 * height, 3), ax=ax)
+
+
+def similarity_map(
+    encoder: LocationEncoder | SumEncoder,
+    at: Any,
+    *,
+    height: int = 180,
+    ax: "Axes | None" = None,
+) -> "Axes":
+    """cos(e(x), e(at)) for every place x of the world.
+
+    Args:
+        encoder: any location encoder.
+        at: one place, (lon, lat) in degrees.
+        height: rows of the map.
+        ax: where to draw; new ones if None.
+    """
+    place = as_lonlat(at)
+    if place.shape != (2,):
+        raise ValueError(f"expected one place (lon, lat), got shape {tuple(place.shape)}")
+    unit = torch.nn.functional.normalize(encoder.embed(sampling.lattice(height)).cpu(), dim=-1)
+    there = torch.nn.functional.normalize(encoder.embed(place).cpu(), dim=-1)
+    ax = draw_map(unit @ there, ax=ax, cmap="RdBu_r", low=-1.0, high=1.0)
+    x, y = equal_earth(place).tolist()
+    ax.plot(x, y, marker="x", color="black", markersize=6)
+    return ax
+
+
+def class_map(
+    classifier: LocationClassifier,
+    index: int,
+    *,
+    height: int = 180,
+    normalised: bool = False,
+    ax: "Axes | None" = None,
+) -> "Axes":
+    """P(y = index | place) over the world.
+
+    Args:
+        classifier: any location classifier.
+        index: which class.
+        height: rows of the map.
+        normalised: divide by the sum over classes, for comparison between classifiers.
+        ax: where to draw; new ones if None.
+    """
+    if not 0 <= index < classifier.num_classes:
+        raise ValueError(f"expected a class in [0, {classifier.num_classes}), got {index}")
+    places = sampling.lattice(height)
+    device = next(classifier.parameters()).device
+    rows = [classifier.probabilities(row.to(device)).cpu() for row in places]
+    probability = torch.stack(rows)
+    if normalised:
+        probability = probability / probability.sum(-1, keepdim=True)
+    shown = probability[..., index].where(on_land(places), torch.nan)
+    return draw_map(shown, ax=ax, cmap="viridis", low=0.0, high=1.0)
+
+
+def on_land(lonlat: Tensor) -> Tensor:
+    """Whether places lie in a country of the embedded map, ``(..., 2)`` to ``(...)`` booleans."""
+    shapely = require("shapely", extra="plot")
+    land = shapely.union_all(countries().geometry.to_numpy())
+    shapely.prepare(land)
+    lon, lat = lonlat.unbind(-1)
+    return torch.from_numpy(np.asarray(shapely.contains_xy(land, lon.numpy(), lat.numpy())))
+
+
+def draw_map(
+    values: Tensor,
+    *,
+    ax: "Axes | None" = None,
+    cmap: str = "viridis",
+    low: float | None = None,
+    high: float | None = None,
+) -> "Axes":
+    """Draw numbers, or colours, of a global lattice with the outlines of countries.
+
+    Shape:
+        values ``(height, width)`` numbers, NaN left white, or ``(height, width, 3)`` colours in
+        [0, 1], as `geoenc.sampling.lattice` orders places.
+    """
+    pyplot = require("matplotlib.pyplot", extra="plot")
+    height, width = values.shape[:2]
+    lat = 90 - 180 * torch.arange(height + 1, dtype=torch.float64) / height
+    lon = 360 * torch.arange(width + 1, dtype=torch.float64) / width - 180
+    corners = torch.stack([lon.expand(height + 1, -1), lat[:, None].expand(-1, width + 1)], -1)
+    x, y = equal_earth(corners).unbind(-1)
+    if ax is None:
+        ax = pyplot.subplots(figsize=(8, 4), layout="constrained")[1]
+    ax.pcolormesh(
+        x.numpy(), y.numpy(), values.numpy(), cmap=cmap, vmin=low, vmax=high, rasterized=True
+    )
+    for line in _outlines():
+        ax.plot(*line, color="black", linewidth=0.3)
+    edge_lat = torch.linspace(-90, 90, 91, dtype=torch.float64)
+    for side in (-180.0, 180.0):
+        edge = equal_earth(torch.stack([torch.full_like(edge_lat, side), edge_lat], -1))
+        ax.plot(*edge.unbind(-1), color="0.5", linewidth=0.5)
+    ax.set_aspect("equal")
+    ax.set_axis_off()
+    return ax
+
+
+def _outlines() -> list[tuple[Tensor, Tensor]]:
+    shapely = require("shapely", extra="plot")
+    rings = shapely.get_rings(shapely.get_parts(countries().geometry.to_numpy()))
+    lines = []
+    for ring in rings:
+        points = torch.from_numpy(shapely.get_coordinates(ring).copy())
+        x, y = equal_earth(points).unbind(-1)
+        lines.append((x, y))
+    return lines

@@ -1,0 +1,324 @@
+"""The frozen dataclasses of every recipe. Files are TOML; keys are the fields below."""
+
+import copy
+import dataclasses
+import os
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from jsonargparse import ArgumentParser
+
+
+@dataclass(frozen=True)
+class Data:
+    """Which images, and which of their columns.
+
+    Args:
+        path: a table for `geoenc.data.load_geotagged`; empty for the embedded globe.
+        label: column with the class; for the globe "subregion", "continent" or "country".
+        image: column with image files; found by its usual names if empty.
+        split: column with train, val and test; the parts are drawn by `split` of Table if empty.
+        min_samples: classes with fewer samples are left out.
+        block_degrees: side of the blocks of the blocked split.
+    """
+
+    path: str = ""
+    label: str = ""
+    image: str = ""
+    split: str = ""
+    min_samples: int = 1
+    block_degrees: float = 10.0
+
+
+@dataclass(frozen=True)
+class Features:
+    """Frozen image features.
+
+    Args:
+        name: "RandomConvFeatures", "TransformersFeatures", or "table" for stored features.
+        arguments: of that class, for example num_features.
+        components: rotate to so many principal components of the training part; 0 keeps the
+            features as they are, standardised.
+        whitening: 0 keeps the variances of the components, 1 makes them equal.
+    """
+
+    name: str = "RandomConvFeatures"
+    arguments: dict[str, Any] = field(default_factory=dict)
+    components: int = 0
+    whitening: float = 0.5
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """The location encoder, by the names of its parts.
+
+    Args:
+        position: a position encoder: its class name and arguments.
+        network: a network; in_features follows from the position encoder.
+    """
+
+    position: dict[str, Any] = field(
+        default_factory=lambda: {"name": "Space2VecGrid", "min_radius": 0.1, "max_radius": 360.0}
+    )
+    network: dict[str, Any] = field(
+        default_factory=lambda: {"name": "FFN", "out_features": 256, "activation": "leaky_relu"}
+    )
+
+
+@dataclass(frozen=True)
+class Pretrain:
+    """Contrastive pre-training on all places and features, without labels.
+
+    Args:
+        objective: "csp", "mse" (predict the features from the place) or "none".
+        criterion: "multiclass" (CSP-MC) or "nce" (CSP-NCE).
+        location_weight: of the random-location term; 0 leaves it out.
+        dropout_weight: of the dropout term; 0 leaves it out.
+        temperature: of the in-batch term.
+        location_temperature: of the random-location term.
+        dropout_temperature: of the dropout term.
+        symmetric: average the in-batch term with its reverse.
+        num_negatives: random places per image.
+        negatives: "uniform" on the sphere, or "legacy_disc" to reproduce the published scripts.
+        learning_rate: of Adam, constant.
+        weight_decay: of Adam.
+        epochs: passes over all places.
+        batch_size: places a step; each is a negative of all others.
+    """
+
+    objective: Literal["csp", "mse", "none"] = "csp"
+    criterion: Literal["multiclass", "nce"] = "multiclass"
+    location_weight: float = 1.0
+    dropout_weight: float = 1.0
+    temperature: float = 1.0
+    location_temperature: float = 1.0
+    dropout_temperature: float = 1.0
+    symmetric: bool = False
+    num_negatives: int = 1
+    negatives: Literal["uniform", "legacy_disc"] = "uniform"
+    learning_rate: float = 0.0005
+    weight_decay: float = 0.0
+    epochs: int = 30
+    batch_size: int = 1024
+
+
+@dataclass(frozen=True)
+class Finetune:
+    """Supervised training of the location encoder and its class head on few labels.
+
+    Args:
+        learning_rate: of Adam, for the head and, times encoder_rate, for the encoder.
+        encoder_rate: learning rate of the encoder relative to the head's; 0 freezes it.
+        decay: factor on the learning rate after each epoch.
+        weight_decay: of Adam.
+        epochs: passes over the labelled places.
+        min_steps: more epochs until at least so many steps are done, for few labels.
+        batch_size: places a step.
+        background_weight: of random places where no class is present.
+        background: "uniform" on the sphere, or "legacy_disc".
+    """
+
+    learning_rate: float = 0.001
+    encoder_rate: float = 1.0
+    decay: float = 0.98
+    weight_decay: float = 0.0
+    epochs: int = 30
+    min_steps: int = 0
+    batch_size: int = 1024
+    background_weight: float = 1.0
+    background: Literal["uniform", "legacy_disc"] = "uniform"
+
+
+@dataclass(frozen=True)
+class Image:
+    """The linear probe that gives P(y | image).
+
+    Args:
+        penalties: candidates for the L2 penalty, the best on the validation part is kept.
+        max_iterations: of L-BFGS for each candidate.
+    """
+
+    penalties: tuple[float, ...] = (1e-1, 1e-2, 1e-3, 1e-4)
+    max_iterations: int = 60
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """How image and place are multiplied.
+
+    Args:
+        weights: candidates for the exponent of P(y | place); the best on the validation part is
+            kept. The published product is (1.0,).
+        top_k: which accuracies to report.
+        missing: what becomes of samples without a place, see `geoenc.metrics.geo_posterior`.
+    """
+
+    weights: tuple[float, ...] = (1.0,)
+    top_k: tuple[int, ...] = (1, 3, 5, 10)
+    missing: Literal["image", "error"] = "image"
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """Where it runs, in the words of Lightning Fabric.
+
+    Args:
+        accelerator: "auto", "cpu", "cuda", ...
+        precision: "32-true" or "bf16-mixed"; positions are encoded in float64 all the same.
+        checkpoint_seconds: a long stage is saved so often, and resumed from there.
+    """
+
+    accelerator: str = "auto"
+    precision: Literal["32-true", "bf16-mixed"] = "32-true"
+    checkpoint_seconds: float = 20.0
+
+
+@dataclass(frozen=True)
+class Table:
+    """The experiment: every method, at every share of labels, on every split, for every seed.
+
+    Args:
+        seeds: how many repetitions; each draws labels and initial weights anew.
+        fractions: shares of the labels.
+        splits: "random", "blocked", and "given" for the split of the table.
+        map_classes: of how many classes maps are drawn.
+    """
+
+    seeds: int = 3
+    fractions: tuple[float, ...] = (0.05, 0.1, 0.2, 1.0)
+    splits: tuple[Literal["random", "blocked", "given"], ...] = ("random", "blocked")
+    map_classes: int = 3
+
+
+@dataclass(frozen=True)
+class Config:
+    """One recipe and the experiment around it.
+
+    Args:
+        seed: of everything random.
+        use_location: without it the image alone is judged, and no encoder is trained.
+        data: which images.
+        features: frozen image features.
+        encoder: the location encoder.
+        pretrain: contrastive stage.
+        finetune: supervised stage.
+        image: linear probe for P(y | image).
+        evaluate: how image and place are multiplied.
+        hardware: where it runs.
+        table: the experiment.
+        methods: rows of the table: name, and what differs from the settings above.
+        quick: what differs in a quick run.
+    """
+
+    seed: int = 0
+    use_location: bool = True
+    data: Data = Data()
+    features: Features = Features()
+    encoder: Encoder = Encoder()
+    pretrain: Pretrain = Pretrain()
+    finetune: Finetune = Finetune()
+    image: Image = Image()
+    evaluate: Evaluate = Evaluate()
+    hardware: Hardware = Hardware()
+    table: Table = Table()
+    methods: dict[str, dict[str, Any]] = field(default_factory=dict)
+    quick: dict[str, Any] = field(default_factory=dict)
+
+
+def load_config(
+    path: str | os.PathLike[str] | None = None,
+    overrides: Sequence[str] = (),
+    *,
+    quick: bool = False,
+) -> Config:
+    """Read a TOML file, apply ``key=value`` overrides, and refuse what does not exist.
+
+    Args:
+        path: a TOML file; the shipped settings for the embedded globe if None.
+        overrides: for example ``["pretrain.learning_rate=1e-4"]``.
+        quick: apply the file's table ``[quick]`` first.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: not TOML, a key that does not exist, a value of the wrong type.
+
+    Example:
+        >>> from geoenc.recipes.config import load_config
+        >>> load_config(overrides=["pretrain.epochs=3"]).pretrain.epochs
+        3
+    """
+    if path is None:
+        text = resources.files("geoenc.recipes").joinpath("csp.toml").read_text(encoding="utf-8")
+    elif Path(path).is_file():
+        text = Path(path).read_text(encoding="utf-8")
+    else:
+        raise FileNotFoundError(
+            f"expected a TOML file, got {str(path)!r}, which does not exist; "
+            "leave it out for the shipped settings"
+        )
+    try:
+        values = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ValueError(f"expected TOML in {str(path)!r}, got a mistake: {error}") from error
+    if quick:
+        values = merged(values, values.get("quick", {}))
+    return _parsed(values, overrides)
+
+
+def for_method(config: Config, method: str) -> Config:
+    """The settings of one row of the table: the shared ones with those of the row laid over."""
+    shared = dataclasses.asdict(config) | {"methods": {}, "quick": {}}
+    return _parsed(merged(shared, config.methods[method]), (), where=f"methods.{method!r}")
+
+
+def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested tables, the second laid over the first; a component (with ``name``) is replaced.
+
+    Example:
+        >>> from geoenc.recipes.config import merged
+        >>> merged({"a": {"b": 1, "c": 2}}, {"a": {"b": 3}})
+        {'a': {'b': 3, 'c': 2}}
+    """
+    result = dict(copy.deepcopy(dict(base)))
+    for key, value in over.items():
+        old = result.get(key)
+        if isinstance(old, dict) and isinstance(value, Mapping) and "name" not in value:
+            result[key] = merged(old, value)
+        else:
+            result[key] = copy.deepcopy(value)
+    return result
+
+
+def parser() -> "ArgumentParser":
+    """The parser of every recipe's settings."""
+    from jsonargparse import ArgumentParser
+
+    made = ArgumentParser(exit_on_error=False, parser_mode="toml", usage="key=value ...")
+    made.add_class_arguments(Config, as_group=False)
+    return made
+
+
+def _parsed(values: Mapping[str, Any], overrides: Sequence[str], *, where: str = "") -> Config:
+    from jsonargparse import ArgumentError, Namespace
+
+    reader = parser()
+    try:
+        settings: Namespace = reader.parse_object(dict(values))
+        arguments = [f"--{override.lstrip('-')}" for override in overrides]
+        for argument in arguments:
+            if "=" not in argument:
+                raise ValueError(f"expected key=value, got {argument[2:]!r}")
+        settings = reader.parse_args(arguments, namespace=settings)
+        built = reader.instantiate(settings)
+    except (ArgumentError, TypeError, KeyError) as error:
+        place = f" in {where}" if where else ""
+        raise ValueError(
+            f"expected settings that exist, with values of their type{place}, but: "
+            f"{' '.join(str(error).split())}; `geoenc run csp --show-settings` explains all of them"
+        ) from error
+    return Config(**vars(built))

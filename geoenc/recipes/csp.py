@@ -1,0 +1,453 @@
+"""Contrastive Spatial Pre-Training (CSP): pre-train, fine-tune, evaluate. Copy and edit.
+
+    model      = pretrain(config, unlabelled)           # places and features, no labels
+    classifier = finetune(config, model.location, labelled)
+    scores     = evaluate(config, classifier, test)     # P(y | image) P(y | place)
+
+Reference:
+    Mai, Lao, He, Song and Ermon, CSP: Self-Supervised Contrastive Spatial Pre-Training for
+    Geospatial-Visual Representations, ICML 2023.
+"""
+
+import contextlib
+import copy
+import logging
+import math
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor, nn
+
+from geoenc import sampling
+from geoenc._files import atomic_path
+from geoenc._optional import require
+from geoenc.data.dataset import LocationDataset
+from geoenc.encoder import LocationEncoder
+from geoenc.losses import CSPLoss, PresenceAbsenceLoss
+from geoenc.metrics import geo_posterior, reciprocal_rank, top_k_accuracy
+from geoenc.models import DualEncoder, LocationClassifier
+from geoenc.network import FFN
+from geoenc.recipes.config import Config
+
+logger = logging.getLogger(__name__)
+
+NEGATIVES: dict[str, Callable[..., Tensor]] = {
+    "uniform": sampling.uniform,
+    "legacy_disc": sampling.legacy_disc,
+}
+
+
+def pretrain(
+    config: Config,
+    dataset: LocationDataset,
+    *,
+    checkpoint: str | os.PathLike[str] | None = None,
+    history: list[float] | None = None,
+) -> DualEncoder:
+    """Stage B: learn e(x) and the projection of the features from pairs of place and image.
+
+    Args:
+        config: uses ``seed``, ``encoder``, ``pretrain`` and ``hardware``.
+        dataset: places and features; labels are not looked at. Samples without a place are left
+            out.
+        checkpoint: a file to resume from if it exists, and to save to as time passes.
+        history: the mean loss of each epoch is appended.
+
+    Returns:
+        The dual encoder, in evaluation mode, on the CPU.
+    """
+    settings = config.pretrain
+    dataset = dataset.with_location()
+    features = _required(dataset.features, "features")
+    fabric = _fabric(config)
+    with _seeded(config.seed):
+        generator = Generator().manual_seed(config.seed)
+        location = LocationEncoder.from_config(vars(config.encoder))
+        if settings.objective == "csp":
+            step: _ContrastiveStep | _RegressionStep = _ContrastiveStep(
+                location, features.shape[1], config, generator
+            )
+        else:
+            step = _RegressionStep(location, features.shape[1])
+        optimizer = _adam(step.parameters(), settings.learning_rate, settings.weight_decay)
+        wrapped, optimizer = fabric.setup(step, optimizer)
+        training = _Training(wrapped, optimizer, generator, checkpoint, config)
+        training.resume()
+        for _ in _epochs(training, settings.epochs, "pre-training"):
+            for rows in _batches(len(dataset), settings.batch_size, generator):
+                batch = (dataset.lonlat[rows], _gathered(features, rows))
+                loss = wrapped(*[tensor.to(fabric.device) for tensor in batch])
+                training.step(loss, fabric)
+    if history is not None:
+        history.extend(training.history)
+    return step.model.cpu().eval()
+
+
+class _ContrastiveStep(nn.Module):
+    """One step of CSP: one pass of the network over all three views of the batch."""
+
+    def __init__(
+        self, location: LocationEncoder, num_features: int, config: Config, generator: Generator
+    ) -> None:
+        super().__init__()
+        settings = config.pretrain
+        image = FFN(num_features, location.out_features, depth=0, final_activation=False)
+        self.model, self.generator = DualEncoder(location, image), generator
+        self.location = location
+        self.negatives = NEGATIVES[settings.negatives]
+        self.num_negatives = settings.num_negatives
+        self.loss = CSPLoss(
+            settings.criterion,
+            location_weight=settings.location_weight,
+            dropout_weight=settings.dropout_weight,
+            temperature=settings.temperature,
+            location_temperature=settings.location_temperature,
+            dropout_temperature=settings.dropout_temperature,
+            symmetric=settings.symmetric,
+        )
+
+    def forward(self, lonlat: Tensor, features: Tensor) -> Tensor:
+        encoder = self.location
+        code = encoder.code(lonlat)
+        views = {"location": code}
+        if self.loss.dropout_weight > 0:  # the same places under a second dropout mask
+            views["dropout"] = code
+        if self.loss.location_weight > 0:
+            count = len(lonlat) * self.num_negatives
+            random = self.negatives(count, generator=self.generator, device=lonlat.device)
+            views["sampled"] = encoder.code(random)
+        embedded = encoder.network(torch.cat(list(views.values())))
+        parts = dict(zip(views, embedded.split([len(v) for v in views.values()]), strict=True))
+        if "sampled" in parts:
+            parts["sampled"] = parts["sampled"].unflatten(0, (len(lonlat), -1))
+        return self.loss(image=self.model.image(features), **parts)
+
+
+class _RegressionStep(nn.Module):
+    """One step of the MSE baseline: predict the features of an image from its place."""
+
+    def __init__(self, location: LocationEncoder, num_features: int) -> None:
+        super().__init__()
+        self.model = DualEncoder(location, nn.Identity())
+        self.decoder = nn.Linear(location.out_features, num_features)
+
+    def forward(self, lonlat: Tensor, features: Tensor) -> Tensor:
+        return F.mse_loss(self.decoder(self.model.location(lonlat)), features)
+
+
+def finetune(
+    config: Config,
+    encoder: LocationEncoder | None,
+    dataset: LocationDataset,
+    *,
+    num_classes: int | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
+    history: list[float] | None = None,
+) -> LocationClassifier:
+    """Stage C, and A without pre-training: learn P(y | place) from labelled places.
+
+    Args:
+        config: uses ``seed``, ``encoder``, ``finetune`` and ``hardware``.
+        encoder: a pre-trained one, which is copied and not changed; None starts a new one.
+        dataset: places and targets. Samples without a place or label are left out.
+        num_classes: one more than the largest target if None.
+        checkpoint, history: as for `pretrain`.
+
+    Returns:
+        The classifier, in evaluation mode, on the CPU.
+    """
+    settings = config.finetune
+    target = _required(dataset.target, "target")
+    dataset = dataset.subset((target >= 0) & ~dataset.lonlat.isnan().any(1))
+    target = _required(dataset.target, "target")
+    classes = int(target.max()) + 1 if num_classes is None else num_classes
+    fabric = _fabric(config)
+    with _seeded(config.seed + 1):
+        generator = Generator().manual_seed(config.seed + 1)
+        if encoder is None:
+            encoder = LocationEncoder.from_config(vars(config.encoder))
+        model = LocationClassifier(copy.deepcopy(encoder), classes).train()
+        groups: list[dict[str, Any]] = [{"params": model.head.parameters()}]
+        rate = settings.learning_rate * settings.encoder_rate
+        if rate > 0:
+            groups.append({"params": model.encoder.parameters(), "lr": rate})
+        else:
+            model.encoder.requires_grad_(False)
+        optimizer = _adam(groups, settings.learning_rate, settings.weight_decay)
+        step, optimizer = fabric.setup(_SupervisedStep(model, config, generator), optimizer)
+        training = _Training(step, optimizer, generator, checkpoint, config)
+        training.resume()
+        per_epoch = math.ceil(len(dataset) / settings.batch_size)
+        epochs = max(settings.epochs, math.ceil(settings.min_steps / per_epoch))
+        for _ in _epochs(training, epochs, "fine-tuning"):
+            for rows in _batches(len(dataset), settings.batch_size, generator):
+                batch = (dataset.lonlat[rows], target[rows])
+                training.step(step(*[tensor.to(fabric.device) for tensor in batch]), fabric)
+            for group in optimizer.param_groups:
+                group["lr"] *= settings.decay ** (settings.epochs / epochs)
+    if history is not None:
+        history.extend(training.history)
+    return model.cpu().requires_grad_(True).eval()
+
+
+class _SupervisedStep(nn.Module):
+    """One step of presence-absence learning, with as many random places as labelled ones."""
+
+    def __init__(self, model: LocationClassifier, config: Config, generator: Generator) -> None:
+        super().__init__()
+        self.model, self.generator = model, generator
+        self.background = NEGATIVES[config.finetune.background]
+        self.loss = PresenceAbsenceLoss(background_weight=config.finetune.background_weight)
+
+    def forward(self, lonlat: Tensor, target: Tensor) -> Tensor:
+        if self.loss.background_weight == 0:
+            return self.loss(self.model(lonlat), target)
+        places = self.background(len(lonlat), generator=self.generator, device=lonlat.device)
+        logits, background = self.model(torch.cat([lonlat, places])).chunk(2)
+        return self.loss(logits, target, background)
+
+
+def classify_images(
+    config: Config,
+    labelled: LocationDataset,
+    validation: LocationDataset,
+    features: Tensor,
+    *,
+    num_classes: int | None = None,
+) -> Tensor:
+    """Stage D: P(y | image) from a linear probe on frozen features.
+
+    argmin_W mean cross-entropy + penalty / 2 |W|^2 by L-BFGS, along a path from the strongest
+    penalty to the weakest; the one with the least cross-entropy on the validation part is kept.
+
+    Args:
+        config: uses ``image``.
+        labelled, validation: features and targets; classes are numbered alike.
+        features: of the images to judge, ``(N, D)``.
+        num_classes: one more than the largest target if None.
+
+    Returns:
+        probabilities ``(N, Q)``, float64.
+    """
+    x, y = _required(labelled.features, "features"), _required(labelled.target, "target")
+    held_x = _required(validation.features, "features")
+    held_y = _required(validation.target, "target")
+    classes = int(max(y.max(), held_y.max())) + 1 if num_classes is None else num_classes
+    weight = torch.zeros(x.shape[1] + 1, classes, requires_grad=True)
+    x, held_x = (F.pad(part, (0, 1), value=1.0) for part in (x, held_x))
+    best, kept = math.inf, weight.detach().clone()
+    for penalty in sorted(config.image.penalties, reverse=True):
+        _minimise(weight, x, y, penalty, config.image.max_iterations)
+        held_out = F.cross_entropy(held_x @ weight.detach(), held_y, ignore_index=-1).item()
+        if held_out < best:
+            best, kept = held_out, weight.detach().clone()
+    return (F.pad(features, (0, 1), value=1.0) @ kept).double().softmax(-1)
+
+
+def _minimise(weight: Tensor, x: Tensor, y: Tensor, penalty: float, iterations: int) -> None:
+    optimizer = torch.optim.LBFGS(
+        [weight], max_iter=iterations, history_size=10, line_search_fn="strong_wolfe"
+    )
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        loss = F.cross_entropy(x @ weight, y) + penalty / 2 * weight[:-1].square().sum()
+        loss.backward()
+        return loss
+
+    optimizer.step(closure)
+
+
+def evaluate(
+    config: Config,
+    classifier: LocationClassifier | None,
+    dataset: LocationDataset,
+    *,
+    weight: float | None = None,
+) -> dict[str, float]:
+    """Stage E: top-k accuracy of P(y | image) P(y | place)^weight, of the place and of the image.
+
+    Args:
+        config: uses ``evaluate``.
+        classifier: P(y | place); None judges the image alone.
+        dataset: places, targets and ``image_probs``; without these the place alone is judged.
+            Samples without a place are judged by the image.
+        weight: exponent; the first of ``config.evaluate.weights`` if None. See `best_weight`.
+
+    Returns:
+        ``top1``, ``top3``, ... and ``mrr`` of the product; ``location_top1``, ... over samples
+        with a place; ``image_top1``, ...; shares in [0, 1].
+    """
+    target = _required(dataset.target, "target")
+    dataset = dataset.subset(target >= 0)
+    target = _required(dataset.target, "target")
+    weight = config.evaluate.weights[0] if weight is None else weight
+    scores: dict[str, Tensor] = {}
+    if classifier is not None:
+        place = _place_probabilities(classifier, dataset)
+        known = ~place.isnan().any(1)
+        scores["location_"] = place[known]
+    if dataset.image_probs is not None:
+        scores["image_"] = scores[""] = dataset.image_probs
+        if classifier is not None:
+            scores[""] = geo_posterior(
+                dataset.image_probs, place, weight=weight, missing=config.evaluate.missing
+            )
+    elif classifier is not None:
+        scores[""] = place
+    results = {}
+    for name, score in scores.items():
+        right = target[known] if name == "location_" else target
+        for k in config.evaluate.top_k:
+            results[f"{name}top{k}"] = top_k_accuracy(score, right, k).item()
+        results[f"{name}mrr"] = reciprocal_rank(score, right).mean().item()
+    return results
+
+
+def best_weight(
+    config: Config, classifier: LocationClassifier, validation: LocationDataset
+) -> float:
+    """The exponent of P(y | place) with the highest top-1 on the validation part.
+
+    Ties go to the exponent that comes first in ``config.evaluate.weights``.
+    """
+    weights = config.evaluate.weights
+    if len(weights) == 1:
+        return weights[0]
+    target = _required(validation.target, "target")
+    validation = validation.subset(target >= 0)
+    image = _required(validation.image_probs, "image_probs")
+    place = _place_probabilities(classifier, validation)
+    right = _required(validation.target, "target")
+    scores = [top_k_accuracy(geo_posterior(image, place, weight=w), right).item() for w in weights]
+    return weights[scores.index(max(scores))]
+
+
+def _place_probabilities(classifier: LocationClassifier, dataset: LocationDataset) -> Tensor:
+    chunks = dataset.lonlat.split(8192)
+    return torch.cat([classifier.probabilities(chunk) for chunk in chunks])
+
+
+# What every stage needs: the engine, batches, seeds, and a state that survives an interruption.
+
+
+def _fabric(config: Config) -> Any:
+    return require("lightning_fabric", extra="train").Fabric(
+        accelerator=config.hardware.accelerator, devices=1, precision=config.hardware.precision
+    )
+
+
+def _adam(parameters: Any, learning_rate: float, weight_decay: float) -> torch.optim.Adam:
+    return torch.optim.Adam(parameters, lr=learning_rate, weight_decay=weight_decay, fused=True)
+
+
+def _required(column: Tensor | None, name: str) -> Tensor:
+    if column is None:
+        raise ValueError(f"expected a data set with {name}, got one without; pass {name}=...")
+    return column
+
+
+@contextlib.contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Initial weights and dropout masks from this seed; the caller's random state is kept."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        yield
+
+
+def _batches(rows: int, size: int, generator: Generator) -> tuple[Tensor, ...]:
+    """Row numbers of one epoch, batch by batch."""
+    return torch.randperm(rows, generator=generator).split(size)
+
+
+def _gathered(features: Tensor, rows: Tensor) -> Tensor:
+    """Rows of the features as float32, whatever they are stored in."""
+    return features.index_select(0, rows).float()
+
+
+def _epochs(training: "_Training", epochs: int, description: str) -> Iterator[int]:
+    tqdm = require("tqdm", extra="train").tqdm
+    with tqdm(
+        total=epochs, initial=len(training.history), desc=description, unit="epoch", leave=False
+    ) as bar:
+        for epoch in range(len(training.history), epochs):
+            yield epoch
+            bar.set_postfix(loss=f"{training.end_epoch():.4f}", refresh=False)
+            bar.update()
+    training.discard()
+
+
+@dataclass
+class _Training:
+    """What must survive an interruption, saved whole or not at all."""
+
+    module: nn.Module
+    optimizer: torch.optim.Optimizer
+    generator: Generator
+    checkpoint: str | os.PathLike[str] | None
+    config: Config
+    history: list[float] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._losses: list[Tensor] = []
+        self._saved = time.monotonic()
+
+    def step(self, loss: Tensor, fabric: Any) -> None:
+        self.optimizer.zero_grad()
+        fabric.backward(loss)
+        self.optimizer.step()
+        self._losses.append(loss.detach())
+
+    def end_epoch(self) -> float:
+        mean = torch.stack(self._losses).mean().item()
+        self._losses.clear()
+        if not math.isfinite(mean):
+            raise FloatingPointError(
+                f"expected a finite loss, got {mean} in epoch {len(self.history) + 1}; look for "
+                "NaN in the features, or lower the learning rate"
+            )
+        self.history.append(mean)
+        interval = self.config.hardware.checkpoint_seconds
+        if self.checkpoint is not None and time.monotonic() - self._saved >= interval:
+            self.save()
+        return mean
+
+    def save(self) -> None:
+        state = {
+            "module": self.module.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "generator": self.generator.get_state(),
+            "torch": torch.get_rng_state(),
+            "history": self.history,
+        }
+        assert self.checkpoint is not None
+        with atomic_path(self.checkpoint) as temporary:
+            torch.save(state, temporary)
+        self._saved = time.monotonic()
+
+    def resume(self) -> None:
+        if self.checkpoint is None or not Path(self.checkpoint).is_file():
+            return
+        try:
+            state = torch.load(self.checkpoint, weights_only=True)
+        except Exception as error:
+            raise ValueError(
+                f"expected a training checkpoint in {str(self.checkpoint)!r}, got a damaged file "
+                f"({type(error).__name__}); delete it to start this stage again"
+            ) from error
+        self.module.load_state_dict(state["module"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.generator.set_state(state["generator"])
+        torch.set_rng_state(state["torch"])
+        self.history = state["history"]
+        logger.info("resumed %s after epoch %d", self.checkpoint, len(self.history))
+
+    def discard(self) -> None:
+        if self.checkpoint is not None:
+            Path(self.checkpoint).unlink(missing_ok=True)
