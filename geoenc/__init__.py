@@ -5,6 +5,9 @@ Coordinates are always longitude and latitude in degrees, in this order.
 
 __version__ = "0.1.0"
 
+from importlib import import_module
+from types import ModuleType
+
 from geoenc.coordinates import as_lonlat
 from geoenc.encoder import LocationEncoder, SumEncoder
 from geoenc.losses import CSPLoss, InfoNCELoss, LocationQueue, PresenceAbsenceLoss
@@ -52,3 +55,16 @@ __all__ = [
     "as_lonlat",
     "from_pretrained",
 ]
+
+_SUBMODULES = {"coordinates", "data", "losses", "metrics", "plot", "recipes", "sampling", "testing"}
+
+
+def __getattr__(name: str) -> ModuleType:
+    """The submodules, imported when they are first used: ``geoenc.metrics.geo_posterior``."""
+    if name in _SUBMODULES:
+        return import_module(f"geoenc.{name}")
+    raise AttributeError(f"module 'geoenc' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_SUBMODULES})

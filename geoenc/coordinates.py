@@ -120,7 +120,7 @@ def _frame_columns(locations: Any, order: str) -> Any:
                 'expected order="lonlat" with geometries, whose axes are x and y, got "latlon"'
             )
         points = points.to_crs(4326)
-        known = points.notna() & ~points.is_empty
+        known = points.geom_type.notna() & ~points.is_empty
         kinds = set(points[known].geom_type)
         if kinds - {"Point"}:
             raise ValueError(

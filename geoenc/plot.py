@@ -1,5 +1,6 @@
 """World maps of encoders and classifiers, on the equal-area Equal Earth projection."""
 
+import functools
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -36,14 +37,13 @@ def pca_map(
     """
     places = sampling.lattice(height)
     embedding = encoder.embed(places).cpu().double().flatten(0, 1)
-    land = on_land(places)
-    known = embedding[land.flatten()]
-    known = known - known.mean(0)
-    _, _, directions = torch.linalg.svd(known, full_matrices=False)
-    components = (embedding - embedding[land.flatten()].mean(0)) @ directions[:3].mT
-    low, high = (torch.quantile(components[land.flatten()], q, dim=0) for q in (0.02, 0.98))
+    land = on_land(places).flatten()
+    centred = embedding - embedding[land].mean(0)
+    _, directions = torch.linalg.eigh(centred[land].mT @ centred[land])
+    components = centred @ directions[:, -3:].flip(1)
+    low, high = (torch.quantile(components[land], q, dim=0) for q in (0.02, 0.98))
     colours = ((components - low) / (high - low).clamp_min(1e-12)).clamp(0, 1)
-    picture = torch.where(land.flatten()[:, None], colours, 1 - _SEA * (1 - colours))
+    picture = torch.where(land[:, None], colours, 1 - _SEA * (1 - colours))
     return draw_map(picture.view(height, 2 * height, 3), ax=ax)
 
 
@@ -94,8 +94,7 @@ def class_map(
         raise ValueError(f"expected a class in [0, {classifier.num_classes}), got {index}")
     places = sampling.lattice(height)
     device = next(classifier.parameters()).device
-    rows = [classifier.probabilities(row.to(device)).cpu() for row in places]
-    probability = torch.stack(rows)
+    probability = classifier.probabilities(places.to(device)).cpu()
     if normalised:
         probability = probability / probability.sum(-1, keepdim=True)
     shown = probability[..., index].where(on_land(places), torch.nan)
@@ -103,12 +102,23 @@ def class_map(
 
 
 def on_land(lonlat: Tensor) -> Tensor:
-    """Whether places lie in a country of the embedded map, ``(..., 2)`` to ``(...)`` booleans."""
+    """Whether places lie in a country of the embedded map; Antarctica, without data, is left out.
+
+    Shape:
+        ``(..., 2)`` degrees to ``(...)`` booleans.
+    """
     shapely = require("shapely", extra="plot")
-    land = shapely.union_all(countries().geometry.to_numpy())
-    shapely.prepare(land)
     lon, lat = lonlat.unbind(-1)
-    return torch.from_numpy(np.asarray(shapely.contains_xy(land, lon.numpy(), lat.numpy())))
+    return torch.from_numpy(np.asarray(shapely.contains_xy(_land(), lon.numpy(), lat.numpy())))
+
+
+@functools.cache
+def _land() -> Any:
+    shapely = require("shapely", extra="plot")
+    table = countries()
+    land = shapely.union_all(table.geometry[table["continent"] != "Antarctica"].to_numpy())
+    shapely.prepare(land)
+    return land
 
 
 def draw_map(
@@ -136,23 +146,23 @@ def draw_map(
     ax.pcolormesh(
         x.numpy(), y.numpy(), values.numpy(), cmap=cmap, vmin=low, vmax=high, rasterized=True
     )
-    for line in _outlines():
-        ax.plot(*line, color="black", linewidth=0.3)
-    edge_lat = torch.linspace(-90, 90, 91, dtype=torch.float64)
+    collections = require("matplotlib.collections", extra="plot")
+    ax.add_collection(
+        collections.LineCollection(_outlines(), colors="black", linewidths=0.3), autolim=False
+    )
+    lat = torch.linspace(-90, 90, 91, dtype=torch.float64)
     for side in (-180.0, 180.0):
-        edge = equal_earth(torch.stack([torch.full_like(edge_lat, side), edge_lat], -1))
+        edge = equal_earth(torch.stack([torch.full_like(lat, side), lat], -1))
         ax.plot(*edge.unbind(-1), color="0.5", linewidth=0.5)
     ax.set_aspect("equal")
     ax.set_axis_off()
     return ax
 
 
-def _outlines() -> list[tuple[Tensor, Tensor]]:
+@functools.cache
+def _outlines() -> list[np.ndarray]:
+    """Borders and coasts on the plane of the map, one array of points for each ring."""
     shapely = require("shapely", extra="plot")
     rings = shapely.get_rings(shapely.get_parts(countries().geometry.to_numpy()))
-    lines = []
-    for ring in rings:
-        points = torch.from_numpy(shapely.get_coordinates(ring).copy())
-        x, y = equal_earth(points).unbind(-1)
-        lines.append((x, y))
-    return lines
+    points = [torch.from_numpy(shapely.get_coordinates(ring).copy()) for ring in rings]
+    return [equal_earth(ring).numpy() for ring in points]

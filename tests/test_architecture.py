@@ -224,9 +224,30 @@ def test_all_is_what_can_be_imported(name: str) -> None:
     hidden = [
         one
         for one, value in vars(module).items()
-        if not one.startswith("_") and one not in names and type(value) is not type(sys)
+        if not one.startswith("_")
+        and one not in names
+        and type(value) is not type(sys)
+        and getattr(value, "__module__", "").startswith("geoenc")
     ]
     assert not hidden, f"{name} has {hidden} without saying so in __all__"
+
+
+SUBMODULES = ["coordinates", "sampling", "losses", "metrics", "data", "plot", "testing", "recipes"]
+
+
+def test_submodules_are_there_after_import_geoenc() -> None:
+    """The prefix is part of the name: ``import geoenc`` is enough for ``geoenc.metrics``."""
+    code = (
+        "import geoenc; "
+        f"print(all(name in dir(geoenc) for name in {SUBMODULES!r})); "
+        f"print([getattr(geoenc, name).__name__ for name in {SUBMODULES!r}]); "
+        "print(hasattr(geoenc, 'nosuch'))"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120
+    )
+    wanted = str([f"geoenc.{name}" for name in SUBMODULES])
+    assert result.stdout.splitlines() == ["True", wanted, "False"]
 
 
 def test_import_is_light() -> None:

@@ -19,7 +19,7 @@ import os
 import platform
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,12 +45,22 @@ SEED_STEP = 1000
 """Distance between the seeds of repetitions, so that the stages of one never meet another's."""
 
 
-def run(config: Config, folder: str | os.PathLike[str], *, force: bool = False) -> dict[str, Any]:
+def run(
+    config: Config,
+    folder: str | os.PathLike[str],
+    *,
+    images: GeotaggedImages | None = None,
+    splits: Mapping[str, Tensor] | None = None,
+    force: bool = False,
+) -> dict[str, Any]:
     """Run, or go on with, the whole experiment; see the module for what the folder holds.
 
     Args:
         config: the recipe, its methods and the table.
         folder: of this run; made if need be.
+        images: instead of those that ``config.data`` names.
+        splits: parts (0 train, 1 validation, 2 test) by the names in ``config.table.splits``,
+            instead of those that are drawn.
         force: delete a run with other settings that the folder holds.
 
     Returns:
@@ -61,7 +71,12 @@ def run(config: Config, folder: str | os.PathLike[str], *, force: bool = False) 
     """
     folder = Path(folder)
     _claim(config, folder, force)
-    images = load_images(config)
+    if images is None:
+        images = load_images(config)
+    parts = {
+        name: split_parts(config, images, name) if splits is None else splits[name]
+        for name in config.table.splits
+    }
     scores = _Scores(folder / "scores.jsonl")
     cells = [
         (split, seed, fraction, method)
@@ -80,7 +95,7 @@ def run(config: Config, folder: str | os.PathLike[str], *, force: bool = False) 
                     todo = [m for m in config.methods if (split, seed, fraction, m) not in scores]
                     if not todo:
                         continue
-                    part = part or _Part.prepare(config, images, split, folder)
+                    part = part or _Part.prepare(config, images, split, parts[split], folder)
                     for method, result in part.scores(seed, fraction, todo):
                         scores.add(
                             {"split": split, "seed": seed, "fraction": fraction, "method": method}
@@ -104,10 +119,10 @@ def load_images(config: Config) -> GeotaggedImages:
             f"expected a table with labels in {data.path!r}, got one without; name the column "
             "with data.label=COLUMN"
         )
-    return _frequent(images, data.min_samples)
+    return frequent(images, data.min_samples)
 
 
-def _frequent(images: GeotaggedImages, min_samples: int) -> GeotaggedImages:
+def frequent(images: GeotaggedImages, min_samples: int) -> GeotaggedImages:
     """Leave out samples of rare classes and number the others anew; unlabelled ones stay."""
     target = images.target
     assert target is not None
@@ -124,15 +139,26 @@ def _frequent(images: GeotaggedImages, min_samples: int) -> GeotaggedImages:
     renumbered = number[target]
     rows = (renumbered >= -1).nonzero()[:, 0]
     names = images.classes or tuple(str(i) for i in range(len(counts)))
-    paths = images.image_paths
-    return GeotaggedImages(
-        lonlat=images.lonlat[rows],
+    return dataclasses.replace(
+        take(images, rows),
         target=renumbered[rows],
         classes=tuple(names[i] for i in kept.tolist()),
-        images=None if images.images is None else images.images[rows],
+    )
+
+
+def take(images: GeotaggedImages, rows: Tensor) -> GeotaggedImages:
+    """Some samples of many, by their row numbers."""
+    paths = images.image_paths
+    optional: dict[str, Any] = {
+        name: None if column is None else column[rows]
+        for name in ("target", "images", "features", "split")
+        for column in [getattr(images, name)]
+    }
+    return dataclasses.replace(
+        images,
+        lonlat=images.lonlat[rows],
         image_paths=None if paths is None else tuple(paths[i] for i in rows.tolist()),
-        features=None if images.features is None else images.features[rows],
-        split=None if images.split is None else images.split[rows],
+        **optional,
     )
 
 
@@ -148,8 +174,9 @@ class _Part:
     num_classes: int
 
     @classmethod
-    def prepare(cls, config: Config, images: GeotaggedImages, name: str, folder: Path) -> "_Part":
-        part = split_parts(config, images, name)
+    def prepare(
+        cls, config: Config, images: GeotaggedImages, name: str, part: Tensor, folder: Path
+    ) -> "_Part":
         features = _features(config, images, part == 0, folder / "features" / name)
         dataset = LocationDataset(images.lonlat, images.target, features)
         return cls(config, name, folder, dataset, part, len(images.classes))
@@ -230,7 +257,6 @@ class _Part:
         return csp.evaluate(config, classifier, test, weight=weight) | {
             "weight": weight,
             "validation_top1": csp.evaluate(config, classifier, validation, weight=weight)["top1"],
-            "finetune_loss": [round(loss, 6) for loss in losses],
         }
 
 
@@ -252,30 +278,35 @@ def split_parts(config: Config, images: GeotaggedImages, name: str) -> Tensor:
 def _features(config: Config, images: GeotaggedImages, train: Tensor, cache: Path) -> Tensor:
     """Frozen features, standardised (and rotated) by the statistics of the training part."""
     settings = config.features
-    stored = images.features if settings.name == "table" else None
     source = images.images if images.images is not None else images.image_paths
-    if settings.name == "table" and stored is None:
-        raise ValueError("expected a table with features, got none; choose features.name")
-    if stored is None and source is None:
+    if settings.name == "table" or source is None:
         if images.features is None:
-            raise ValueError("expected a table with images or features, got neither")
-        stored = images.features
-    if stored is None:
-        module: torch.nn.Module
-        if settings.name == "RandomConvFeatures":
-            rows = train.nonzero()[:, 0]
-            sample = source[rows] if isinstance(source, Tensor) else [source[i] for i in rows]
-            module = RandomConvFeatures(**settings.arguments)
-            module.fit(sample, generator=Generator().manual_seed(config.seed))
-        elif settings.name == "TransformersFeatures":
-            module = TransformersFeatures(**settings.arguments)
-        else:
             raise ValueError(
-                "expected features.name RandomConvFeatures, TransformersFeatures or table, got "
-                f"{settings.name!r}"
+                "expected a table with images or features, got neither; name the columns with "
+                "data.image=COLUMN, or store columns feat_0, feat_1, ..."
             )
-        stored = image_features(source, module, cache=cache / "features.npy")
-    return standardised(stored, train, settings.components, settings.whitening)
+        features = images.features
+    else:
+        module = _feature_module(config, source, train)
+        features = image_features(source, module, cache=cache / "features.npy")
+    return standardised(features, train, settings.components, settings.whitening)
+
+
+def _feature_module(
+    config: Config, source: Tensor | tuple[str, ...], train: Tensor
+) -> torch.nn.Module:
+    settings = config.features
+    if settings.name == "TransformersFeatures":
+        return TransformersFeatures(**settings.arguments)
+    if settings.name == "RandomConvFeatures":
+        rows = train.nonzero()[:, 0]
+        seen = source[rows] if isinstance(source, Tensor) else [source[i] for i in rows.tolist()]
+        generator = Generator().manual_seed(config.seed)
+        return RandomConvFeatures(**settings.arguments).fit(seen, generator=generator)
+    raise ValueError(
+        "expected features.name RandomConvFeatures, TransformersFeatures or table, got "
+        f"{settings.name!r}"
+    )
 
 
 def standardised(features: Tensor, train: Tensor, components: int, whitening: float) -> Tensor:

@@ -108,6 +108,7 @@ def test_filters_come_from_patches_of_the_images(images):
     unit = centred / np.linalg.norm(centred, axis=1, keepdims=True)
     for weight in module.weight_0.double().flatten(1).numpy():
         found = inverse @ inverse @ weight
+        assert abs(np.linalg.norm(inverse @ weight) - 1) < 1e-5
         assert (unit @ (found / np.linalg.norm(found))).max() > 1 - 1e-6
 
 

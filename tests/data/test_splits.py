@@ -99,6 +99,12 @@ def test_no_block_is_in_two_parts_and_fractions_are_met(degrees, seed):
     assert (shares - torch.tensor([0.7, 0.1, 0.2])).abs().max() <= largest
 
 
+def test_a_block_goes_where_its_middle_falls():
+    lonlat = torch.tensor([(20.0 * column - 99, 1.0) for column in range(10)]).repeat(5, 1)
+    split = block_split(lonlat, generator=seeded(), fractions=(0.67, 0.1, 0.23))
+    assert (split.bincount() / 5).tolist() == [7, 1, 2]
+
+
 def test_held_out_places_are_further_from_training_with_blocks_than_at_random():
     lonlat = sampling.fibonacci(8000)
 

@@ -1,0 +1,86 @@
+"""The CSP recipe on 14,594 image chips of the Earth with IGBP land cover, two splits.
+
+    python -m benchmarks.globe_chips [--out runs/globe-chips] [key=value ...]
+
+The settings are those of ``configs/globe-chips.toml``. A started run goes on where it was. The
+finished table and all scores are copied to ``results/globe-chips/``.
+"""
+
+import argparse
+import dataclasses
+import json
+import tomllib
+
+import numpy as np
+import torch
+
+from benchmarks.shared import RESULTS, shared_file
+from geoenc._files import write_text
+from geoenc.data import GeotaggedImages, load_geotagged
+from geoenc.recipes import study
+from geoenc.recipes.config import load_config
+
+CONFIG = RESULTS.parent / "configs" / "globe-chips.toml"
+REPORTED = RESULTS.parent / "reported.toml"
+
+
+def load() -> tuple[GeotaggedImages, dict[str, torch.Tensor]]:
+    """Chips of the classes with at least 30 rows, and the two splits: random and blocked."""
+    path = shared_file("data_images/globe_chips.npz")
+    images = load_geotagged(path, label="igbp", image="img", split="split")
+    with np.load(path) as arrays:
+        fold = torch.from_numpy(arrays["block_fold"].astype(np.int64))
+    # folds 0 to 2 train, 3 validates, 4 tests
+    folds = study.frequent(dataclasses.replace(images, split=(fold - 2).clamp_min(0)), 30)
+    images = study.frequent(images, 30)
+    assert images.split is not None
+    assert folds.split is not None
+    return images, {"random": images.split, "blocked": folds.split}
+
+
+def reference(results: dict) -> str:
+    """The product of experts that the recipe must beat, beside what CSP-MC-BLD reached."""
+    with REPORTED.open("rb") as file:
+        reported = tomllib.load(file)["globe_chips_product_of_experts"]
+    lines = [
+        "",
+        f"Reference: {reported['what']}.",
+        "",
+        "| split | labels | reference | CSP-MC-BLD | above |",
+        "|---|---|---|---|---|",
+    ]
+    for row in reported["top1"]:
+        cell = next(
+            c
+            for c in results["summary"]
+            if (c["split"], c["method"], c["fraction"])
+            == (row["split"], "CSP-MC-BLD", row["fraction"])
+        )
+        above = "yes" if cell["top1"] > row["value"] else "no"
+        lines.append(
+            f"| {row['split']} | {row['fraction']:.0%} | {100 * row['value']:.1f} | "
+            f"{100 * cell['top1']:.2f} | {above} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Run the benchmark and keep its results."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("settings", nargs="*", help="key=value")
+    parser.add_argument("--out", default="runs/globe-chips", help="folder of the run")
+    parser.add_argument("--keep", default="globe-chips", help="folder below benchmarks/results")
+    options = parser.parse_args()
+    images, splits = load()
+    config = load_config(CONFIG, options.settings)
+    results = study.run(config, options.out, images=images, splits=splits)
+    folder = RESULTS / options.keep
+    with open(f"{options.out}/table.md", encoding="utf-8") as file:
+        table = file.read() + reference(results)
+    write_text(folder / "table.md", table)
+    write_text(folder / "results.json", json.dumps(results, indent=1) + "\n")
+    print(table)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,63 @@
+"""The Sphere2Vec family against the printed formulas."""
+
+import pytest
+import torch
+from reference import places, radii, sphere, table
+
+import geoenc
+from geoenc.coordinates import to_xyz
+
+VARIANTS = {
+    geoenc.Sphere2VecC: "C",
+    geoenc.Sphere2VecCPlus: "C+",
+    geoenc.Sphere2VecM: "M",
+    geoenc.Sphere2VecMPlus: "M+",
+}
+
+
+@pytest.mark.parametrize("cls", VARIANTS)
+@pytest.mark.parametrize(
+    ("num", "low", "high"), [(1, 1.0, 1.0), (5, 0.05, 1.0), (3, 1.0, 360.0), (2, 0.7, 0.7)]
+)
+def test_formula(cls: type, num: int, low: float, high: float) -> None:
+    encoder = cls(num, min_radius=low, max_radius=high).double()
+    wanted = table(places(), sphere, radii(num, low, high), VARIANTS[cls])
+    assert encoder.out_features == wanted.shape[1] == cls.columns * num
+    assert (encoder(places()) - wanted).abs().max() < 1e-13
+
+
+@pytest.mark.parametrize("cls", VARIANTS)
+@pytest.mark.parametrize("low", [1e-4, 1e-5, 1e-6])
+def test_fine_scales_survive_float32(cls: type, low: float) -> None:
+    encoder = cls(6, min_radius=low)
+    wanted = table(places(), sphere, radii(6, low, 1.0), VARIANTS[cls])
+    got = encoder(places())
+    assert got.dtype == torch.float32
+    assert (got - wanted).abs().max() < 1e-6
+
+
+def test_radius_one_is_the_unit_vector() -> None:
+    code = geoenc.Sphere2VecC(1, min_radius=1.0).double()(places())
+    assert torch.allclose(code[:, [1, 2, 0]], to_xyz(places()), atol=1e-14)
+
+
+@pytest.mark.parametrize("cls", VARIANTS)
+def test_wavelengths(cls: type) -> None:
+    encoder = cls(3, min_radius=0.01, max_radius=0.25).double()
+    assert encoder.wavelengths.tolist() == pytest.approx([3.6, 18.0, 90.0])
+
+
+def test_whole_frequencies_join_at_the_antimeridian() -> None:
+    encoder = geoenc.Sphere2VecMPlus(7, min_radius=1 / 64).double()
+    lat = torch.linspace(-90, 90, 19, dtype=torch.float64)
+    west = encoder(torch.stack([torch.full_like(lat, -180), lat], -1))
+    east = encoder(torch.stack([torch.full_like(lat, 180), lat], -1))
+    assert (west - east).abs().max() < 1e-11
+
+
+@pytest.mark.parametrize("cls", VARIANTS)
+def test_refuses(cls: type) -> None:
+    with pytest.raises(ValueError, match="num_frequencies of at least 1, got -3"):
+        cls(-3)
+    with pytest.raises(ValueError, match="0 < min_radius <= max_radius, got min_radius=2"):
+        cls(4, min_radius=2)

@@ -1,0 +1,225 @@
+"""Models on disk: what is saved comes back, and damage is noticed and explained."""
+
+import errno
+import hashlib
+import json
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+import geoenc
+from geoenc.pretrained import CONFIG, WEIGHTS, from_pretrained, save_pretrained
+
+
+def encoder(width: int = 4) -> geoenc.LocationEncoder:
+    return geoenc.LocationEncoder(geoenc.Space2VecGrid(2), geoenc.FFN(8, width, hidden_features=6))
+
+
+LONLAT = [(-122.27, 37.87), (2.35, 48.86)]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16])
+def test_what_is_saved_comes_back(tmp_path: Path, dtype: torch.dtype) -> None:
+    model = geoenc.LocationClassifier(encoder(), 3).to(dtype)
+    model.save_pretrained(tmp_path, metadata={"data": "made up", "year": 2026})
+    again = geoenc.LocationClassifier.from_pretrained(tmp_path)
+    assert again.config == model.config
+    assert not again.training
+    assert {p.dtype for p in again.parameters()} == {dtype}
+    lonlat = geoenc.as_lonlat(LONLAT)
+    assert again.probabilities(lonlat).equal(model.probabilities(lonlat))
+    document = json.loads((tmp_path / CONFIG).read_text())
+    assert document["metadata"] == {"data": "made up", "year": 2026}
+    assert document["geoenc_version"] == geoenc.__version__
+    assert sorted(os.listdir(tmp_path)) == [CONFIG, WEIGHTS]
+
+
+def test_all_models_and_parts_can_be_saved(tmp_path: Path) -> None:
+    models = [
+        encoder(),
+        geoenc.SumEncoder([encoder(), encoder()]),
+        geoenc.DualEncoder(encoder(), geoenc.FFN(5, 4, depth=0, final_activation=False)),
+        geoenc.XYZ(),
+        geoenc.ResidualNet(3, 4),
+    ]
+    for number, model in enumerate(models):
+        save_pretrained(model, tmp_path / str(number))
+        again = from_pretrained(tmp_path / str(number))
+        assert again.config == model.config
+        for key, value in model.state_dict().items():
+            assert again.state_dict()[key].equal(value)
+
+
+def test_saving_again_replaces(tmp_path: Path) -> None:
+    encoder(4).save_pretrained(str(tmp_path))
+    other = encoder(7)
+    other.save_pretrained(str(tmp_path))
+    assert geoenc.from_pretrained(str(tmp_path)).embed(LONLAT).equal(other.embed(LONLAT))
+
+
+# --- a save that fails --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("file", [CONFIG, WEIGHTS])
+def test_full_disk_leaves_the_old_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str
+) -> None:
+    old = encoder()
+    old.save_pretrained(tmp_path)
+    original = {"write_text": Path.write_text, "write_bytes": Path.write_bytes}
+
+    def replacement(name: str):
+        def write(self: Path, *args: object, **kwargs: object) -> int:
+            if file in self.name:
+                original[name](self, *([args[0][:10]] if args else []), **kwargs)
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self))
+            return original[name](self, *args, **kwargs)
+
+        return write
+
+    for name in original:
+        monkeypatch.setattr(Path, name, replacement(name))
+    with pytest.raises(OSError, match=f"room for {file}, but the disk is full; nothing was"):
+        encoder(9).save_pretrained(tmp_path)
+    monkeypatch.undo()
+    assert sorted(os.listdir(tmp_path)) == [CONFIG, WEIGHTS]
+    assert geoenc.from_pretrained(tmp_path).embed(LONLAT).equal(old.embed(LONLAT))
+
+
+def test_what_cannot_be_rebuilt_is_not_saved(tmp_path: Path) -> None:
+    old = encoder()
+    old.save_pretrained(tmp_path)
+    foreign = geoenc.DualEncoder(encoder(), torch.nn.Linear(5, 4))
+    with pytest.raises(TypeError, match=r"DualEncoder\.image.*got Linear; derive it"):
+        foreign.save_pretrained(tmp_path)
+    with pytest.raises(TypeError, match="JSON"):
+        encoder(9).save_pretrained(tmp_path, metadata={"when": object()})
+    assert sorted(os.listdir(tmp_path)) == [CONFIG, WEIGHTS]
+    assert geoenc.from_pretrained(tmp_path).embed(LONLAT).equal(old.embed(LONLAT))
+
+
+# --- a folder that is not what it should be -----------------------------------------------------
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    encoder().save_pretrained(tmp_path)
+    return tmp_path
+
+
+def rewrite(folder: Path, **changes: object) -> None:
+    document = json.loads((folder / CONFIG).read_text())
+    (folder / CONFIG).write_text(json.dumps({**document, **changes}))
+
+
+def reseal(folder: Path) -> None:
+    """The checksum of the weights as they are now."""
+    digest = hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest()
+    rewrite(folder, weights_sha256=digest)
+
+
+def test_nothing_there(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="expected a model folder with config"):
+        from_pretrained(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("name", [CONFIG, WEIGHTS])
+def test_half_of_it_there(folder: Path, name: str) -> None:
+    (folder / name).unlink()
+    with pytest.raises(FileNotFoundError, match=f"without {name}; give the folder"):
+        from_pretrained(folder)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"null",
+        b'{"format_version": 1}',
+        b"\xff\xfe\x00",
+        b'{"model": {}}',
+        b'{"format_version": "new", "model": {"name": "XYZ"}, "weights_sha256": ""}',
+    ],
+)
+def test_damaged_configuration(folder: Path, content: bytes) -> None:
+    (folder / CONFIG).write_bytes(content)
+    with pytest.raises(ValueError, match="got a file that is damaged or of another kind") as caught:
+        from_pretrained(folder)
+    assert str(folder / CONFIG) in str(caught.value)
+    assert "save the model again" in str(caught.value)
+
+
+def test_configuration_from_the_future(folder: Path) -> None:
+    rewrite(folder, format_version=99)
+    with pytest.raises(ValueError, match=r"version 1 or older.*got 99; install a newer geoenc"):
+        from_pretrained(folder)
+
+
+@pytest.mark.parametrize(
+    ("model", "error", "words"),
+    [
+        ({"name": "os.system"}, ValueError, "got 'os.system'"),
+        ({"name": "XYZ", "radius": 1}, TypeError, r"got \['radius'\]"),
+    ],
+)
+def test_configuration_of_no_known_class(
+    folder: Path, model: object, error: type, words: str
+) -> None:
+    rewrite(folder, model=model)
+    with pytest.raises(error, match=words):
+        from_pretrained(folder)
+
+
+@pytest.mark.parametrize("damage", ["truncated", "flipped", "empty"])
+def test_damaged_weights(folder: Path, damage: str) -> None:
+    content = bytearray((folder / WEIGHTS).read_bytes())
+    if damage == "flipped":
+        content[-3] ^= 1
+    (folder / WEIGHTS).write_bytes(
+        content if damage == "flipped" else content[: len(content) // 2 * (damage == "truncated")]
+    )
+    with pytest.raises(ValueError, match=r"checksum written in config.json, got another") as caught:
+        from_pretrained(folder)
+    assert str(folder / WEIGHTS) in str(caught.value)
+    reseal(folder)
+    if damage != "flipped":
+        with pytest.raises(ValueError, match=r"expected safetensors in .* got a damaged file"):
+            from_pretrained(folder)
+
+
+def test_weights_of_another_model(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    other = tmp_path_factory.mktemp("other")
+    encoder(9).save_pretrained(other)
+    (folder / WEIGHTS).write_bytes((other / WEIGHTS).read_bytes())
+    with pytest.raises(ValueError, match="checksum"):
+        from_pretrained(folder)
+    reseal(folder)
+    with pytest.raises(ValueError, match=r"layers.1.linear.bias: expected \(4,\), got \(9,\)"):
+        from_pretrained(folder)
+
+
+@pytest.mark.parametrize("change", ["missing", "extra"])
+def test_missing_and_unknown_keys(folder: Path, change: str) -> None:
+    state = load_file(folder / WEIGHTS)
+    key = "network.layers.0.linear.weight"
+    if change == "missing":
+        del state[key]
+        words = rf"{key}: expected \(6, 8\), got nothing"
+    else:
+        state["mystery"] = torch.zeros(2)
+        words = r"mystery: expected nothing, got \(2,\)"
+    save_file(state, folder / WEIGHTS)
+    reseal(folder)
+    with pytest.raises(ValueError, match=words):
+        from_pretrained(folder)
+
+
+def test_model_of_another_class(folder: Path) -> None:
+    with pytest.raises(ValueError, match="expected a LocationClassifier, got 'LocationEncoder'"):
+        geoenc.LocationClassifier.from_pretrained(folder)
+    assert isinstance(geoenc.LocationEncoder.from_pretrained(folder), geoenc.LocationEncoder)
