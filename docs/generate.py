@@ -43,7 +43,7 @@ def write(folder: Path) -> None:
 def encoder_properties() -> str:
     """One row per position encoder of the registry, as its constructor's defaults make it."""
     lines = [
-        "| Class | Columns | By default | Wavelengths, degrees | Radius r | Continuous at ±180° "
+        "| Class | Columns | By default | Wavelengths, degrees | of radius r | Continuous at ±180° "
         "| One code per pole |",
         "|---|---|---|---|---|---|---|",
     ]
@@ -55,7 +55,7 @@ def encoder_properties() -> str:
         lengths = unit = "–"
         if waves is not None:
             low, high = waves.min().item(), waves.max().item()
-            lengths = f"{low:.3g}" if low == high else f"{low:.3g} to {high:.3g}"
+            lengths = _rounded(low) if low == high else f"{_rounded(low)} to {_rounded(high)}"
             unit = _unit(encoder, low)
         yes_no = [
             "yes" if value else "no" for value in (cls.wraps_antimeridian, cls.wraps_poles)
@@ -81,9 +81,13 @@ def _unit(encoder: Any, shortest: float) -> str:
         return "–"
     ratio = shortest / encoder.min_radius
     if math.isclose(ratio, 2 * math.pi):
-        return "degrees: wavelength 2π r"
+        return "2π r"
     assert math.isclose(ratio, 360)
-    return "no unit: wavelength 360 r"
+    return "360 r"
+
+
+def _rounded(value: float) -> str:
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def differences() -> str:
@@ -149,7 +153,8 @@ def _rows(owner: type, fields: Any, shipped: dict[str, Any]) -> list[str]:
     documented = docstring_parser.parse(owner.__doc__ or "")
     meanings = {p.arg_name: " ".join((p.description or "").split()) for p in documented.params}
     types = typing.get_type_hints(owner)
-    lines = ["| Key | Type | Default | csp.toml | Meaning |", "|---|---|---|---|---|"]
+    more = any(field.name in shipped for field in fields)
+    lines = [f"| Key | Type | Default |{' csp.toml |' * more} Meaning |", "|---" * (4 + more) + "|"]
     for field in fields:
         made = field.default_factory
         default = field.default if made is dataclasses.MISSING else made()
@@ -158,8 +163,8 @@ def _rows(owner: type, fields: Any, shipped: dict[str, Any]) -> list[str]:
             given = "see below"
         meaning = meanings[field.name].replace("|", r"\|")
         lines.append(
-            f"| `{field.name}` | {_type(types[field.name])} | `{_toml(default)}` | {given} "
-            f"| {meaning[:1].upper()}{meaning[1:]} |"
+            f"| `{field.name}` | {_type(types[field.name])} | `{_toml(default)}` "
+            f"{f'| {given} ' * more}| {meaning[:1].upper()}{meaning[1:]} |"
         )
     return lines
 

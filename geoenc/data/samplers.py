@@ -42,15 +42,21 @@ def few_shot(target: Tensor, fraction: float, *, generator: Generator | None = N
         raise ValueError(
             f"expected integer target of shape (N,), got {target.dtype} of {tuple(target.shape)}"
         )
-    classes = target[target >= 0].unique().tolist()
-    if not classes:
-        raise ValueError(f"expected at least one label, got {len(target)} rows without any")
     chosen = []
-    for label in classes:
-        rows = (target == label).nonzero()[:, 0]
+    for rows in _rows_of_classes(target):
         count = max(1, round(len(rows) * fraction))
         chosen.append(rows[torch.randperm(len(rows), generator=generator)[:count]])
     return torch.cat(chosen).sort().values
+
+
+def _rows_of_classes(target: Tensor) -> list[Tensor]:
+    """Row numbers of each class that has any, classes and rows in ascending order."""
+    labelled = (target >= 0).nonzero()[:, 0]
+    if len(labelled) == 0:
+        raise ValueError(f"expected at least one label, got {len(target)} rows without any")
+    rows = labelled[target[labelled].argsort(stable=True)]
+    counts = target[rows].unique_consecutive(return_counts=True)[1]
+    return list(rows.split(counts.tolist()))
 
 
 class ClassBalancedSampler(Sampler[int]):
@@ -78,11 +84,8 @@ class ClassBalancedSampler(Sampler[int]):
     ) -> None:
         if max_per_class < 1:
             raise ValueError(f"expected max_per_class of at least 1, got {max_per_class}")
-        if not bool((target >= 0).any()):
-            raise ValueError(f"expected at least one label, got {len(target)} rows without any")
         self.max_per_class, self.generator = max_per_class, generator
-        labels = target[target >= 0].unique().tolist()
-        self._rows = [(target == label).nonzero()[:, 0] for label in labels]
+        self._rows = _rows_of_classes(target)
 
     def __len__(self) -> int:
         return sum(min(len(rows), self.max_per_class) for rows in self._rows)

@@ -1,8 +1,13 @@
 """Two criteria over ``(logits, target)``: which column is the right one?"""
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+_LOGITS_AT_ONCE = 2**22
 
 
 def multiclass(logits: Tensor, target: Tensor, temperature: float | Tensor = 1.0) -> Tensor:
@@ -50,13 +55,59 @@ def nce(logits: Tensor, target: Tensor | None, temperature: float | Tensor = 1.0
         The published code takes log(p + 1e-5) and so stops at 11.5; here the logarithm is exact.
         Values differ by less than 1e-4 where both are small.
     """
-    scaled = logits / temperature
+    scaled = wide(logits) / temperature
     absent = F.softplus(scaled)
     if target is None:
-        return absent.mean()
+        return absent.sum() / max(absent.numel(), 1)
     right = scaled.gather(1, target[:, None])
     others = absent.sum() - F.softplus(right).sum()
     return F.softplus(-right).mean() + others / max(absent.numel() - len(absent), 1)
+
+
+def multiclass_in_batch(anchor: Tensor, columns: Tensor, first: int, temperature: float) -> Tensor:
+    """`multiclass` of anchor @ columns.T, where row i belongs to column first + i.
+
+    The gradient is made on the way, so that neither the logits nor their softmax outlive the rows
+    that they belong to. It cannot be differentiated again.
+
+    Shape:
+        anchor ``(B, D)``, columns ``(K, D)``; a scalar.
+    """
+    return _MulticlassInBatch.apply(anchor, columns, first, temperature)[0]
+
+
+class _MulticlassInBatch(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        anchor: Tensor, columns: Tensor, first: int, temperature: float
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        right = columns[first : first + len(anchor)]
+        size = max(_LOGITS_AT_ONCE // len(columns), 1)
+        losses, to_anchor, to_columns = [], [], torch.zeros_like(columns)
+        for rows, positive in zip(anchor.split(size), right.split(size), strict=True):
+            rows = rows / temperature
+            logits = rows @ columns.mT
+            top = logits.amax(1, keepdim=True)
+            weights = logits.sub_(top).exp_()
+            total = weights.sum(1, keepdim=True)  # the softmax is weights / total
+            losses.append(top + total.log() - (rows * positive).sum(1, keepdim=True))
+            to_anchor.append((weights @ columns).div_(total).sub_(positive))
+            to_columns.addmm_(weights.mT, rows / total)
+        to_columns[first : first + len(anchor)].sub_(anchor, alpha=1 / temperature)
+        mean = 1 / len(anchor)
+        gradients = torch.cat(to_anchor).mul_(mean / temperature), to_columns.mul_(mean)
+        return torch.cat(losses).mean(), *gradients
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        ctx.mark_non_differentiable(*output[1:])
+        ctx.save_for_backward(*output[1:])
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor, *_: Any) -> tuple[Tensor, Tensor, None, None]:
+        to_anchor, to_columns = ctx.saved_tensors
+        return grad * to_anchor, grad * to_columns, None, None
 
 
 CRITERIA = {"multiclass": multiclass, "nce": nce}
@@ -66,7 +117,12 @@ def unit(embedding: Tensor) -> Tensor:
     """x / |x| in float32 or wider; zero stays zero, with a gradient of order 1 instead of 1e12."""
     wide = embedding.to(torch.promote_types(embedding.dtype, torch.float32))
     length = torch.linalg.vector_norm(wide, dim=-1, keepdim=True)
-    return wide / length.where(length > 0, 1)
+    return wide * length.where(length > 0, 1).reciprocal()
+
+
+def wide(tensor: Tensor) -> Tensor:
+    """The tensor in float32 or wider: sums over a batch overflow float16 and drown in bfloat16."""
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
 
 
 def full_precision(tensor: Tensor) -> torch.autocast:

@@ -1,9 +1,19 @@
 """CSPLoss: contrastive pre-training with in-batch, random-location and dropout negatives."""
 
+import torch
 from torch import Tensor, nn
 
-from geoenc.losses.criteria import CRITERIA, check_temperature, nce, zero_like
-from geoenc.losses.logits import in_batch, sampled
+from geoenc.losses.criteria import (
+    CRITERIA,
+    check_temperature,
+    full_precision,
+    multiclass,
+    multiclass_in_batch,
+    nce,
+    unit,
+    zero_like,
+)
+from geoenc.losses.logits import in_batch_columns, sampled_columns
 
 
 class CSPLoss(nn.Module):
@@ -99,29 +109,33 @@ class CSPLoss(nn.Module):
         dropout: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """The unweighted scalars ``in_batch``, ``location`` and ``dropout`` that have a weight."""
-        terms = {"in_batch": self._in_batch(location, image, self.temperature)}
-        if self.symmetric:
-            reverse = self._in_batch(image, location, self.temperature)
-            terms["in_batch"] = (terms["in_batch"] + reverse) / 2
-        if self.location_weight > 0:
-            terms["location"] = self._random_location(
-                image, location, _given("sampled", "location_weight", sampled)
-            )
-        if self.dropout_weight > 0:
-            again = _given("dropout", "dropout_weight", dropout)
-            terms["dropout"] = self._in_batch(location, again, self.dropout_temperature)
+        with full_precision(location):
+            location, image = unit(location), unit(image)
+            terms = {"in_batch": self._in_batch(location, image, self.temperature)}
+            if self.symmetric:
+                reverse = self._in_batch(image, location, self.temperature)
+                terms["in_batch"] = (terms["in_batch"] + reverse) / 2
+            if self.location_weight > 0:
+                negative = unit(_given("sampled", "location_weight", sampled))
+                terms["location"] = self._random_location(image, location, negative)
+            if self.dropout_weight > 0:
+                again = unit(_given("dropout", "dropout_weight", dropout))
+                terms["dropout"] = self._in_batch(location, again, self.dropout_temperature)
         return terms
 
     def _in_batch(self, anchor: Tensor, candidate: Tensor, temperature: float) -> Tensor:
-        logits, target = in_batch(anchor, candidate, gather=self.gather)
-        return CRITERIA[self.criterion](logits, target, temperature)
+        columns, first = in_batch_columns(anchor, candidate, gather=self.gather)
+        if self.criterion == "multiclass":
+            return multiclass_in_batch(anchor, columns, first, temperature)
+        target = first + torch.arange(len(anchor), device=anchor.device)
+        return nce(anchor @ columns.mT, target, temperature)
 
     def _random_location(self, image: Tensor, location: Tensor, negative: Tensor) -> Tensor:
         if self.criterion == "nce":
-            logits, _ = sampled(image, None, negative)
+            logits, _ = sampled_columns(image, None, negative)
             return nce(logits, None, self.location_temperature)
-        logits, target = sampled(image, location, negative)
-        return CRITERIA[self.criterion](logits, target, self.location_temperature)
+        logits, target = sampled_columns(image, location, negative)
+        return multiclass(logits, target, self.location_temperature)
 
     def extra_repr(self) -> str:
         """Settings as they would be written in the constructor."""

@@ -34,26 +34,22 @@ def in_batch(
                 [0., 1., 0.],
                 [0., 0., 1.]]), tensor([0, 1, 2]))
     """
-    check_pairs("candidate", anchor, candidate)
     with full_precision(anchor):
-        return _in_batch(anchor, candidate, extra, gather)
+        rows = unit(anchor)
+        columns, first = in_batch_columns(rows, unit(candidate), gather=gather)
+        if extra is not None:
+            if extra.ndim != 2 or extra.shape[1] != anchor.shape[1]:
+                raise ValueError(
+                    f"expected extra of shape (Q, {anchor.shape[1]}), got {tuple(extra.shape)}"
+                )
+            columns = torch.cat([columns, unit(extra)])
+        return rows @ columns.mT, first + torch.arange(len(anchor), device=anchor.device)
 
 
-def _in_batch(
-    anchor: Tensor, candidate: Tensor, extra: Tensor | None, gather: bool
-) -> tuple[Tensor, Tensor]:
-    target = torch.arange(len(anchor), device=anchor.device)
-    columns = unit(candidate)
-    if gather:
-        columns = all_gather(columns)
-        target = target + rank() * len(anchor)
-    if extra is not None:
-        if extra.ndim != 2 or extra.shape[1] != anchor.shape[1]:
-            raise ValueError(
-                f"expected extra of shape (Q, {anchor.shape[1]}), got {tuple(extra.shape)}"
-            )
-        columns = torch.cat([columns, unit(extra)])
-    return unit(anchor) @ columns.mT, target
+def in_batch_columns(anchor: Tensor, candidate: Tensor, *, gather: bool) -> tuple[Tensor, int]:
+    """Candidates of all processes, and the number of the first that is ours."""
+    check_pairs("candidate", anchor, candidate)
+    return (all_gather(candidate), rank() * len(candidate)) if gather else (candidate, 0)
 
 
 def sampled(anchor: Tensor, positive: Tensor | None, negative: Tensor) -> tuple[Tensor, Tensor]:
@@ -79,15 +75,22 @@ def sampled(anchor: Tensor, positive: Tensor | None, negative: Tensor) -> tuple[
         tensor([[ 1., -1.],
                 [ 1., -1.]])
     """
+    with full_precision(anchor):
+        positive = None if positive is None else unit(positive)
+        return sampled_columns(unit(anchor), positive, unit(negative))
+
+
+def sampled_columns(
+    anchor: Tensor, positive: Tensor | None, negative: Tensor
+) -> tuple[Tensor, Tensor]:
+    """`sampled`, of unit vectors."""
     if anchor.ndim != 2 or negative.ndim != 3 or negative.shape[::2] != anchor.shape:
         raise ValueError(
             f"expected anchor (B, D) and negative (B, C, D), got {tuple(anchor.shape)} and "
             f"{tuple(negative.shape)}"
         )
-    with full_precision(anchor):
-        question = unit(anchor)
-        logits = (question[:, None] * unit(negative)).sum(-1)
-        if positive is not None:
-            check_pairs("positive", anchor, positive)
-            logits = torch.cat([(question * unit(positive)).sum(-1, keepdim=True), logits], 1)
+    logits = torch.linalg.vecdot(anchor[:, None], negative)
+    if positive is not None:
+        check_pairs("positive", anchor, positive)
+        logits = torch.cat([torch.linalg.vecdot(anchor, positive)[:, None], logits], 1)
     return logits, torch.zeros(len(anchor), dtype=torch.long, device=anchor.device)

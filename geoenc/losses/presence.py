@@ -3,6 +3,8 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from geoenc.losses.criteria import wide
+
 
 class PresenceAbsenceLoss(nn.Module):
     """Binary cross-entropy over all classes, the true one weighted, and random places without any.
@@ -57,6 +59,7 @@ class PresenceAbsenceLoss(nn.Module):
                 f"expected logits (B, Q) and target (B,), got {tuple(logits.shape)} and "
                 f"{tuple(target.shape)}"
             )
+        logits = wide(logits)
         weight = logits.shape[1] if self.positive_weight is None else self.positive_weight
         present = logits.gather(1, target[:, None])
         total = F.softplus(logits).sum() - F.softplus(present).sum()
@@ -68,7 +71,7 @@ class PresenceAbsenceLoss(nn.Module):
                 "expected background_logits at random places, got None; pass them, or set "
                 "background_weight=0"
             )
-        return loss + self.background_weight * F.softplus(background_logits).mean()
+        return loss + self.background_weight * F.softplus(wide(background_logits)).mean()
 
     def extra_repr(self) -> str:
         """Settings as they would be written in the constructor."""

@@ -33,4 +33,5 @@ class Dropout(nn.Dropout):
             return F.dropout(input, self.p, self.training)
         words = torch.empty((input.numel() + 7) // 8, dtype=torch.int64).random_(-(2**63), None)
         drawn = words.view(torch.uint8)[: input.numel()].view(input.shape)
-        return input * (drawn >= round(threshold)).to(input.dtype).mul_(1 / (1 - self.p))
+        mask = torch.ge(drawn, round(threshold), out=torch.empty_like(input))  # 0 and 1
+        return input * mask.mul_(1 / (1 - self.p))

@@ -9,8 +9,8 @@ from geoenc.network.base import Network, check_depth, check_dropout
 from geoenc.network.dropout import Dropout
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
-    "relu": nn.ReLU,
-    "leaky_relu": lambda: nn.LeakyReLU(0.2),
+    "relu": lambda: nn.ReLU(inplace=True),
+    "leaky_relu": lambda: nn.LeakyReLU(0.2, inplace=True),
     "gelu": nn.GELU,
     "sigmoid": nn.Sigmoid,
     "tanh": nn.Tanh,

@@ -20,7 +20,7 @@ class Data:
 
     Args:
         path: a table for `geoenc.data.load_geotagged`; empty for the embedded globe.
-        label: column with the class; for the globe "subregion", "continent" or "country".
+        label: column with the class; for the globe "landscape", "continent", "subregion" or "country".
         image: column with image files; found by its usual names if empty.
         split: column with train, val and test; the parts are drawn by `split` of Table if empty.
         min_samples: classes with fewer samples are left out.
@@ -85,7 +85,8 @@ class Pretrain:
         symmetric: average the in-batch term with its reverse.
         num_negatives: random places per image.
         negatives: "uniform" on the sphere, or "legacy_disc" to reproduce the published scripts.
-        learning_rate: of Adam, constant.
+        learning_rate: of Adam.
+        decay: factor on the learning rate after each epoch; the published rate is constant.
         weight_decay: of Adam.
         epochs: passes over all places.
         batch_size: places a step; each is a negative of all others.
@@ -102,6 +103,7 @@ class Pretrain:
     num_negatives: int = 1
     negatives: Literal["uniform", "legacy_disc"] = "uniform"
     learning_rate: float = 0.0005
+    decay: float = 1.0
     weight_decay: float = 0.0
     epochs: int = 30
     batch_size: int = 1024
@@ -119,6 +121,8 @@ class Finetune:
         epochs: passes over the labelled places.
         min_steps: more epochs until at least so many steps are done, for few labels.
         batch_size: places a step.
+        positive_weight: of the class that is present; 0 stands for the number of classes, as
+            published, which favours rare classes and flattens P(y | place); 1 keeps it calibrated.
         background_weight: of random places where no class is present.
         background: "uniform" on the sphere, or "legacy_disc".
     """
@@ -130,6 +134,7 @@ class Finetune:
     epochs: int = 30
     min_steps: int = 0
     batch_size: int = 1024
+    positive_weight: float = 0.0
     background_weight: float = 1.0
     background: Literal["uniform", "legacy_disc"] = "uniform"
 
@@ -154,11 +159,14 @@ class Evaluate:
     Args:
         weights: candidates for the exponent of P(y | place); the best on the validation part is
             kept. The published product is (1.0,).
+        calibrated: undo the weight L that fine-tuning gave to presences, which flattens
+            P(y | place): sigma(logit - log L) instead of the published sigma(logit).
         top_k: which accuracies to report.
         missing: what becomes of samples without a place, see `geoenc.metrics.geo_posterior`.
     """
 
     weights: tuple[float, ...] = (1.0,)
+    calibrated: bool = False
     top_k: tuple[int, ...] = (1, 3, 5, 10)
     missing: Literal["image", "error"] = "image"
 

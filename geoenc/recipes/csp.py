@@ -84,6 +84,7 @@ def pretrain(
                 batch = (dataset.lonlat[rows], _gathered(features, rows))
                 loss = wrapped(*[tensor.to(fabric.device) for tensor in batch])
                 training.step(loss, fabric)
+            training.slow_down(settings.decay)
     if history is not None:
         history.extend(training.history)
     return step.model.cpu().eval()
@@ -189,8 +190,7 @@ def finetune(
             for rows in _batches(len(dataset), settings.batch_size, generator):
                 batch = (dataset.lonlat[rows], target[rows])
                 training.step(step(*[tensor.to(fabric.device) for tensor in batch]), fabric)
-            for group in optimizer.param_groups:
-                group["lr"] *= settings.decay ** (settings.epochs / epochs)
+            training.slow_down(settings.decay ** (settings.epochs / epochs))
     if history is not None:
         history.extend(training.history)
     return model.cpu().requires_grad_(True).eval()
@@ -202,8 +202,11 @@ class _SupervisedStep(nn.Module):
     def __init__(self, model: LocationClassifier, config: Config, generator: Generator) -> None:
         super().__init__()
         self.model, self.generator = model, generator
-        self.background = NEGATIVES[config.finetune.background]
-        self.loss = PresenceAbsenceLoss(background_weight=config.finetune.background_weight)
+        settings = config.finetune
+        self.background = NEGATIVES[settings.background]
+        self.loss = PresenceAbsenceLoss(
+            settings.positive_weight or None, background_weight=settings.background_weight
+        )
 
     def forward(self, lonlat: Tensor, target: Tensor) -> Tensor:
         if self.loss.background_weight == 0:
@@ -290,7 +293,7 @@ def evaluate(
     weight = config.evaluate.weights[0] if weight is None else weight
     scores: dict[str, Tensor] = {}
     if classifier is not None:
-        place = _place_probabilities(classifier, dataset)
+        place = _place_probabilities(config, classifier, dataset)
         known = ~place.isnan().any(1)
         scores["location_"] = place[known]
     if dataset.image_probs is not None:
@@ -323,15 +326,20 @@ def best_weight(
     target = _required(validation.target, "target")
     validation = validation.subset(target >= 0)
     image = _required(validation.image_probs, "image_probs")
-    place = _place_probabilities(classifier, validation)
+    place = _place_probabilities(config, classifier, validation)
     right = _required(validation.target, "target")
     scores = [top_k_accuracy(geo_posterior(image, place, weight=w), right).item() for w in weights]
     return weights[scores.index(max(scores))]
 
 
-def _place_probabilities(classifier: LocationClassifier, dataset: LocationDataset) -> Tensor:
-    chunks = dataset.lonlat.split(8192)
-    return torch.cat([classifier.probabilities(chunk) for chunk in chunks])
+@torch.no_grad()
+def _place_probabilities(
+    config: Config, classifier: LocationClassifier, dataset: LocationDataset
+) -> Tensor:
+    logits = torch.cat([classifier.eval()(chunk) for chunk in dataset.lonlat.split(8192)])
+    if config.evaluate.calibrated:
+        logits = logits - math.log(config.finetune.positive_weight or classifier.num_classes)
+    return logits.sigmoid()
 
 
 # What every stage needs: the engine, batches, seeds, and a state that survives an interruption.
@@ -403,6 +411,10 @@ class _Training:
         fabric.backward(loss)
         self.optimizer.step()
         self._losses.append(loss.detach())
+
+    def slow_down(self, factor: float) -> None:
+        for group in self.optimizer.param_groups:
+            group["lr"] *= factor
 
     def end_epoch(self) -> float:
         mean = torch.stack(self._losses).mean().item()
