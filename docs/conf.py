@@ -28,6 +28,7 @@ extensions = [
 exclude_patterns = ["_build", "generated"]
 default_role = "py:obj"
 python_use_unqualified_type_names = True
+toc_object_entries_show_parents = "hide"
 
 # Formulas are plain text, here and in docstrings, so no page loads MathJax.
 myst_enable_extensions = ["colon_fence", "deflist"]

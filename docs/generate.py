@@ -57,9 +57,7 @@ def encoder_properties() -> str:
             low, high = waves.min().item(), waves.max().item()
             lengths = _rounded(low) if low == high else f"{_rounded(low)} to {_rounded(high)}"
             unit = _unit(encoder, low)
-        yes_no = [
-            "yes" if value else "no" for value in (cls.wraps_antimeridian, cls.wraps_poles)
-        ]
+        yes_no = ["yes" if value else "no" for value in (cls.wraps_antimeridian, cls.wraps_poles)]
         cells = [
             f"{{py:obj}}`~geoenc.{name}`", _columns(cls), str(encoder.out_features),
             lengths, unit, *yes_no,
@@ -154,7 +152,11 @@ def _rows(owner: type, fields: Any, shipped: dict[str, Any]) -> list[str]:
     meanings = {p.arg_name: " ".join((p.description or "").split()) for p in documented.params}
     types = typing.get_type_hints(owner)
     more = any(field.name in shipped for field in fields)
-    lines = [f"| Key | Type | Default |{' csp.toml |' * more} Meaning |", "|---" * (4 + more) + "|"]
+    lines = [":::{container} meanings", ""]
+    lines += [
+        f"| Key | Type | Default |{' csp.toml |' * more} Meaning |",
+        "|---" * (4 + more) + "|",
+    ]
     for field in fields:
         made = field.default_factory
         default = field.default if made is dataclasses.MISSING else made()
@@ -166,7 +168,7 @@ def _rows(owner: type, fields: Any, shipped: dict[str, Any]) -> list[str]:
             f"| `{field.name}` | {_type(types[field.name])} | `{_toml(default)}` "
             f"{f'| {given} ' * more}| {meaning[:1].upper()}{meaning[1:]} |"
         )
-    return lines
+    return [*lines, ":::"]
 
 
 def _summary(cls: type) -> str:

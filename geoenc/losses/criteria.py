@@ -115,9 +115,9 @@ CRITERIA = {"multiclass": multiclass, "nce": nce}
 
 def unit(embedding: Tensor) -> Tensor:
     """x / |x| in float32 or wider; zero stays zero, with a gradient of order 1 instead of 1e12."""
-    wide = embedding.to(torch.promote_types(embedding.dtype, torch.float32))
-    length = torch.linalg.vector_norm(wide, dim=-1, keepdim=True)
-    return wide * length.where(length > 0, 1).reciprocal()
+    x = wide(embedding)
+    length = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+    return x * length.where(length > 0, 1).reciprocal()
 
 
 def wide(tensor: Tensor) -> Tensor:

@@ -35,7 +35,7 @@ def top_k_accuracy(scores: Tensor, target: Tensor, k: int = 1) -> Tensor:
     Args:
         scores: any monotone function of probability. NaN rows count as wrong.
         target: the right class.
-        k: how many guesses; not more than the number of classes.
+        k: how many guesses; as many as there are classes are always right.
 
     Shape:
         scores ``(N, Q)``, target ``(N,)``; a scalar in [0, 1], float64.

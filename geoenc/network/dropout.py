@@ -14,6 +14,7 @@ class Dropout(nn.Dropout):
 
     Args:
         p: probability of a zero.
+        inplace: write over the input, where nothing else needs it.
 
     Shape:
         any, kept.
@@ -30,8 +31,8 @@ class Dropout(nn.Dropout):
             or torch.compiler.is_compiling()
             or torch._C._functorch.peek_interpreter_stack() is not None
         ):
-            return F.dropout(input, self.p, self.training)
+            return F.dropout(input, self.p, self.training, self.inplace)
         words = torch.empty((input.numel() + 7) // 8, dtype=torch.int64).random_(-(2**63), None)
         drawn = words.view(torch.uint8)[: input.numel()].view(input.shape)
-        mask = torch.ge(drawn, round(threshold), out=torch.empty_like(input))  # 0 and 1
-        return input * mask.mul_(1 / (1 - self.p))
+        mask = drawn.ge_(round(threshold)).to(input.dtype).mul_(1 / (1 - self.p))
+        return input.mul_(mask) if self.inplace else input * mask

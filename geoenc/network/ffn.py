@@ -15,6 +15,7 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "sigmoid": nn.Sigmoid,
     "tanh": nn.Tanh,
 }
+HOMOGENEOUS = ("relu", "leaky_relu")  # m act(x) = act(m x) for m >= 0: both can work in place
 
 
 class FFN(Network):
@@ -106,10 +107,16 @@ class _Block(nn.Module):
         self.linear = nn.Linear(in_features, out_features)
         nn.init.xavier_uniform_(self.linear.weight)
         self.activation = nn.Identity() if activation is None else ACTIVATIONS[activation]()
-        self.dropout = Dropout(dropout)
+        self.dropout_first = activation in HOMOGENEOUS
+        self.dropout = Dropout(dropout, inplace=self.dropout_first)
         self.skip = residual and in_features == out_features
         self.layernorm = nn.LayerNorm(out_features) if layer_norm else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.dropout(self.activation(self.linear(x)))
+        y = self.linear(x)
+        y = (
+            self.activation(self.dropout(y))
+            if self.dropout_first
+            else self.dropout(self.activation(y))
+        )
         return self.layernorm(x + y if self.skip else y)

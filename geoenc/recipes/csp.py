@@ -79,9 +79,10 @@ def pretrain(
         wrapped, optimizer = fabric.setup(step, optimizer)
         training = _Training(wrapped, optimizer, generator, checkpoint, config)
         training.resume()
+        gathered = features.new_empty(settings.batch_size, features.shape[1])
         for _ in _epochs(training, settings.epochs, "pre-training"):
             for rows in _batches(len(dataset), settings.batch_size, generator):
-                batch = (dataset.lonlat[rows], _gathered(features, rows))
+                batch = (dataset.lonlat[rows], _gathered(features, rows, gathered))
                 loss = wrapped(*[tensor.to(fabric.device) for tensor in batch])
                 training.step(loss, fabric)
             training.slow_down(settings.decay)
@@ -374,9 +375,9 @@ def _batches(rows: int, size: int, generator: Generator) -> tuple[Tensor, ...]:
     return torch.randperm(rows, generator=generator).split(size)
 
 
-def _gathered(features: Tensor, rows: Tensor) -> Tensor:
-    """Rows of the features as float32, whatever they are stored in."""
-    return features.index_select(0, rows).float()
+def _gathered(features: Tensor, rows: Tensor, into: Tensor) -> Tensor:
+    """Rows of the features as float32, in memory that every step uses again."""
+    return torch.index_select(features, 0, rows, out=into[: len(rows)]).float()
 
 
 def _epochs(training: "_Training", epochs: int, description: str) -> Iterator[int]:

@@ -1,4 +1,4 @@
-"""CSPLoss against loops over pairs, the closed forms of the specification, and its limits."""
+"""CSPLoss against loops over pairs, closed forms, and its limits."""
 
 import math
 from typing import Any
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 import geoenc
-from geoenc.losses import multiclass, nce, sampled
+from geoenc.losses import criteria, multiclass, nce, sampled
 
 
 def embeddings(batch: int, negatives: int = 2, width: int = 5) -> tuple[Tensor, ...]:
@@ -87,7 +87,7 @@ def test_ablations_are_weights_and_need_no_unused_argument(
     )
 
 
-# --- closed forms: csp.md, section 3.7 ----------------------------------------------------------
+# --- closed forms ------------------------------------------------------------------------------
 
 EYE = torch.eye(4, dtype=torch.float64)
 
@@ -115,7 +115,7 @@ def test_nce_closed_forms() -> None:
         assert terms["location"].item() == pytest.approx(published, abs=5e-5)
 
 
-def test_floors_of_the_specification() -> None:
+def test_floors_of_the_multiclass_and_nce_losses() -> None:
     """N = 1024 at temperature 20: 6.8316 if perfect, 6.9315 at chance; 4.9377 at temperature 1."""
     for temperature, perfect in ((20.0, 6.8316), (1.0, 4.9377)):
         similar = torch.full((1024, 1024), -1.0).fill_diagonal_(1.0)
@@ -257,3 +257,29 @@ def test_printing_names_the_settings() -> None:
     shown = repr(geoenc.CSPLoss("nce", location_weight=0.5, gather=True))
     assert "criterion='nce', location_weight=0.5" in shown
     assert shown.endswith("symmetric=False, gather=True)")
+
+
+@pytest.mark.parametrize("at_once", [1, 7, 16, 2**22])
+@pytest.mark.parametrize("first", [0, 3])
+def test_gradient_made_on_the_way_is_that_of_autograd(
+    at_once: int, first: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The in-batch term never holds all logits: any number of rows at once gives the same."""
+    monkeypatch.setattr(criteria, "_LOGITS_AT_ONCE", at_once)
+    rows = torch.randn(5, 4, dtype=torch.float64, requires_grad=True)
+    columns = torch.randn(8, 4, dtype=torch.float64, requires_grad=True)
+    ours = 3 * criteria.multiclass_in_batch(rows, columns, first, 0.3)
+    theirs = 3 * multiclass(rows @ columns.T, first + torch.arange(5), 0.3)
+    assert ours.item() == pytest.approx(theirs.item(), rel=1e-12)
+    wanted = torch.autograd.grad(theirs, (rows, columns))
+    for got, gradient in zip(torch.autograd.grad(ours, (rows, columns)), wanted, strict=True):
+        assert torch.allclose(got, gradient, atol=1e-12)
+
+
+def test_sharp_temperatures_do_not_overflow() -> None:
+    location, image, random, again = (t.float() for t in embeddings(20))
+    loss = geoenc.CSPLoss(temperature=1e-3, location_temperature=1e-3, dropout_temperature=1e-3)
+    assert loss(location.requires_grad_(), image, random, again).isfinite()
+    loss(location, image, random, again).backward()
+    assert location.grad is not None
+    assert location.grad.isfinite().all()

@@ -25,7 +25,7 @@ def test_loss_is_loops(
 
 
 @pytest.mark.parametrize(("classes", "value"), [(62, 2.06820), (8142, 2.07930)])
-def test_value_of_the_specification(classes: int, value: float) -> None:
+def test_value_of_the_published_loss(classes: int, value: float) -> None:
     """All logits 0; the published number contains log(p + 1e-5)."""
     zeros = torch.zeros(3, classes)
     loss = geoenc.PresenceAbsenceLoss()(zeros, torch.arange(3), zeros)

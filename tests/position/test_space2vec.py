@@ -34,7 +34,7 @@ def test_fine_scales_survive_float32(cls: type, low: float) -> None:
 
 
 def test_grid_at_a_known_place() -> None:
-    """Acceptance values of the CSP specification, section 9."""
+    """Arguments of the first columns: degrees over 0.1, then over 0.1302."""
     code = geoenc.Space2VecGrid(32).double()(torch.tensor([12.3, 45.6], dtype=torch.float64))
     assert code.shape == (128,)
     step = (360 / 0.1) ** (-1 / 31)
