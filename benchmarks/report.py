@@ -32,7 +32,10 @@ def filled(text: str) -> str:
     """The text with every marker filled from its file."""
 
     def replacement(match: re.Match[str]) -> str:
-        content = (RESULTS / match[2]).read_text(encoding="utf-8").strip()
+        path = RESULTS / match[2]
+        if not path.is_file():
+            raise SystemExit(f"expected {path.relative_to(ROOT)}, found nothing; run its benchmark")
+        content = path.read_text(encoding="utf-8").strip()
         return f"{match[1]}\n{content}\n\n{match[3]}"
 
     return MARKER.sub(replacement, text)

@@ -68,7 +68,7 @@ def list_components(options: Any) -> int:
         print(f"{family}:")
         for name, cls in sorted(Component.registry.items()):
             if issubclass(cls, families[family]):
-                summary = (cls.__doc__ or "").strip().partition("\n")[0]
+                summary = (cls.__doc__ or "").strip().partition("\n")[0].replace("``", "")
                 print(f"  {name:18}{summary}")
     return 0
 

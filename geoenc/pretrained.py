@@ -62,7 +62,7 @@ def save_pretrained(
 
 
 def from_pretrained(path: str | os.PathLike[str], *, expected: type[Component] = Component) -> Any:
-    """Read a model written by `save_pretrained`; in evaluation mode, on the CPU.
+    """Read a model written by `geoenc.pretrained.save_pretrained`; in evaluation mode, on the CPU.
 
     Args:
         path: the folder with ``config.json`` and ``model.safetensors``.

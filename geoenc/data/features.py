@@ -61,7 +61,8 @@ class RandomConvFeatures(Component):
         MOSAIKS: Rolf et al. 2021, Nature Communications 12:4392, Methods; whitening: Coates and
         Ng 2012, Learning Feature Representations with K-means.
 
-    Differs: MOSAIKS has one patch side, one bias and no square root.
+    Differs:
+        MOSAIKS has one patch side, one bias and no square root.
     """
 
     def __init__(

@@ -54,7 +54,7 @@ def block_split(
 ) -> Tensor:
     """Parts drawn block by block: 0 train, 1 validation, 2 test; no block is in two parts.
 
-    The blocks are those of `spatial_blocks`, in random order; each goes where the middle of its
+    The blocks are those of `geoenc.data.splits.spatial_blocks`, in random order; each goes where the middle of its
     samples falls among the fractions, which are therefore met up to about half a block. Samples
     without a place (NaN) have no block and are drawn one by one.
 

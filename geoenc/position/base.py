@@ -48,7 +48,7 @@ class PositionEncoder(Component, root=True):
 
     @property
     def working_dtype(self) -> torch.dtype:
-        """dtype in which sines are taken once the phase is small: float64 or float32."""
+        """float64 or float32, in which sines are taken once the phase is small."""
         return torch.float64 if self.dtype == torch.float64 else torch.float32
 
     def forward(self, lonlat: Tensor) -> Tensor:

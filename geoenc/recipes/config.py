@@ -20,9 +20,11 @@ class Data:
 
     Args:
         path: a table for `geoenc.data.load_geotagged`; empty for the embedded globe.
-        label: column with the class; for the globe "landscape", "continent", "subregion" or "country".
+        label: column with the class; for the globe "landscape", "continent", "subregion" or
+            "country".
         image: column with image files; found by its usual names if empty.
-        split: column with train, val and test; the parts are drawn by `split` of Table if empty.
+        split: column with train, val and test; the parts are drawn, as `splits` of the table
+            says, if empty.
         min_samples: classes with fewer samples are left out.
         block_degrees: side of the blocks of the blocked split.
     """

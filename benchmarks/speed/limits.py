@@ -1,0 +1,203 @@
+"""What this machine can do at most: write bandwidth, sine, and products of matrices.
+
+    python -m benchmarks.speed.limits [--threads 1 2] [--out FILE]
+
+The products are those of one CSP step at batch 1,024, each into existing memory, best of ten.
+Their rate is the limit that `csp_epoch` measures shares of.
+"""
+
+import argparse
+import json
+import platform
+import resource
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from benchmarks.shared import RESULTS
+
+FILE = RESULTS / "speed" / "limits.jsonl"
+FEATURES, CODE, HIDDEN, OUT, VIEWS = 2048, 128, 512, 256, 3
+
+
+def clock(threads: int, device: str = "cpu") -> float:
+    """Seconds: of this process for one thread, which other users disturb less; else of the wall."""
+    if device != "cpu":
+        torch.cuda.synchronize()
+    return time.process_time() if threads == 1 and device == "cpu" else time.perf_counter()
+
+
+def faults() -> int:
+    """Minor page faults of this process so far: pages of fresh memory."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+
+
+def products(batch: int) -> dict[str, tuple[int, int, int, str, int]]:
+    """The matrix products of one CSP step: rows, inner width, columns, transposed, how often.
+
+    Three views pass through 128 -> 512 -> 256; the position code needs no gradient; two of the
+    three terms of the loss compare the whole batch.
+    """
+    rows = VIEWS * batch
+    return {
+        "projection": (batch, FEATURES, OUT, "nt", 1),
+        "projection, weights": (OUT, batch, FEATURES, "tn", 1),
+        "hidden layer": (rows, CODE, HIDDEN, "nt", 1),
+        "hidden layer, weights": (HIDDEN, rows, CODE, "tn", 1),
+        "output layer": (rows, HIDDEN, OUT, "nt", 1),
+        "output layer, input": (rows, OUT, HIDDEN, "nn", 1),
+        "output layer, weights": (OUT, rows, HIDDEN, "tn", 1),
+        "logits": (batch, OUT, batch, "nt", 2),
+        "logits, anchors": (batch, batch, OUT, "nn", 2),
+        "logits, candidates": (batch, batch, OUT, "tn", 2),
+    }
+
+
+def flop(batch: int) -> int:
+    """Multiplications and additions of these products: 2 m k n each; 8.4 M a sample at 1,024."""
+    return sum(2 * m * k * n * times for m, k, n, _, times in products(batch).values())
+
+
+def best(
+    function: Callable[[], Any], threads: int, device: str = "cpu", repeats: int = 10
+) -> float:
+    """The shortest of several runs, in seconds."""
+    function()
+    shortest = float("inf")
+    for _ in range(repeats):
+        start = clock(threads, device)
+        function()
+        shortest = min(shortest, clock(threads, device) - start)
+    return shortest
+
+
+def gemm(
+    threads: int, dtype: torch.dtype = torch.float32, batch: int = 1024, device: str = "cpu"
+) -> tuple[float, dict[str, float]]:
+    """FLOP a second over all products of a step, and of each of them."""
+    torch.set_num_threads(threads)
+    seconds, rates = 0.0, {}
+    for name, (m, k, n, transposed, times) in products(batch).items():
+        left = _matrix(m, k, transposed[0] == "t", dtype, device)
+        right = _matrix(k, n, transposed[1] == "t", dtype, device)
+        out = torch.empty(m, n, dtype=dtype, device=device)
+        took = best(lambda a=left, b=right, c=out: torch.mm(a, b, out=c), threads, device)
+        seconds += times * took
+        rates[name] = 2 * m * k * n / took
+    return flop(batch) / seconds, rates
+
+
+def _matrix(rows: int, columns: int, transposed: bool, dtype: torch.dtype, device: str) -> Tensor:
+    shape = (columns, rows) if transposed else (rows, columns)
+    made = torch.randn(shape, device=device).to(dtype)
+    return made.mT if transposed else made
+
+
+def write_bandwidth(threads: int, megabytes: int = 256) -> tuple[float, float]:
+    """Bytes a second written into memory that exists, and into memory that is new."""
+    torch.set_num_threads(threads)
+    size = megabytes * 2**20
+    existing = torch.empty(size, dtype=torch.uint8).fill_(1)
+    old = size / best(lambda: existing.fill_(2), threads)
+    new = size / best(lambda: torch.empty(size, dtype=torch.uint8).fill_(1), threads, repeats=5)
+    return old, new
+
+
+def sine(threads: int, dtype: torch.dtype) -> float:
+    """Sines a second, of angles in [-pi, pi], in memory that stays in the cache."""
+    torch.set_num_threads(threads)
+    x = torch.empty(2**16, dtype=dtype).uniform_(-3.14, 3.14)
+    out = torch.empty_like(x)
+    return len(x) / best(lambda: torch.sin(x, out=out), threads, repeats=100)
+
+
+def native_bfloat16(device: str = "cpu") -> bool:
+    """Whether the processor multiplies bfloat16 faster than float32, rather than emulating it."""
+    if device != "cpu":
+        return torch.cuda.is_bf16_supported()
+    try:
+        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return platform.machine() == "arm64"
+    words = set(flags.split())
+    return bool(words & {"avx512_bf16", "amx_bf16", "bf16"})
+
+
+def machine(device: str = "cpu") -> dict[str, Any]:
+    """What a record says of the machine and of the libraries."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        models = {line.partition(":")[2].strip() for line in lines if "model name" in line}
+        processor = ", ".join(sorted(models)) or platform.processor()
+    except OSError:
+        processor = platform.processor()
+    return {
+        "processor": processor,
+        "cores": torch.get_num_threads() if device == "cpu" else None,
+        "capability": torch.backends.cpu.get_cpu_capability(),
+        "gpu": torch.cuda.get_device_name() if device != "cpu" else None,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "gemm_library": gemm_library(),
+    }
+
+
+def gemm_library() -> str:
+    """Which library torch gives float32 products to."""
+    configuration = torch.__config__.show()
+    for line in configuration.replace(",", "\n").splitlines():
+        if "BLAS_INFO=" in line:
+            return line.partition("BLAS_INFO=")[2].strip()
+    return "unknown"
+
+
+def append(path: Path, record: dict[str, Any]) -> None:
+    """One more line of JSON."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(record) + "\n")
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--threads", type=int, nargs="+", default=[1])
+    parser.add_argument("--out", type=Path, default=FILE)
+    options = parser.parse_args()
+    about = machine()
+    for threads in options.threads:
+        old, new = write_bandwidth(threads)
+        dtypes = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+        products_of = {name: gemm(threads, dtype) for name, dtype in dtypes.items()}
+        record = {
+            "what": "limits",
+            **about,
+            "threads": threads,
+            "clock": "process" if threads == 1 else "wall",
+            "write_existing": old,
+            "write_fresh": new,
+            "sin_float32": sine(threads, torch.float32),
+            "sin_float64": sine(threads, torch.float64),
+            "native_bfloat16": native_bfloat16(),
+            "gemm": {name: rate for name, (rate, _) in products_of.items()},
+            "gemm_each": {name: each for name, (_, each) in products_of.items()},
+        }
+        append(options.out, record)
+        print(f"{threads} thread{'s' * (threads > 1)}")
+        print(f"  write, existing memory  {old / 1e9:8.1f} GB/s")
+        print(f"  write, fresh memory     {new / 1e9:8.1f} GB/s")
+        for name in ("float32", "float64"):
+            print(f"  sin, {name}            {record[f'sin_{name}'] / 1e9:8.2f} G/s")
+        for name, (rate, each) in products_of.items():
+            emulated = name == "bfloat16" and not native_bfloat16()
+            print(f"  products, {name:9}     {rate / 1e9:8.0f} GFLOP/s{' (emulated)' * emulated}")
+            for product, one in each.items():
+                print(f"    {product:22}{one / 1e9:8.0f}")
+
+
+if __name__ == "__main__":
+    main()
