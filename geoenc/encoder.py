@@ -22,7 +22,7 @@ class _Model(Component):
     def save_pretrained(
         self, path: str | os.PathLike[str], *, metadata: dict[str, Any] | None = None
     ) -> None:
-        """Write ``config.json`` and ``model.safetensors``; see `geoenc.pretrained.save_pretrained`."""
+        """Write the model to a folder; see `geoenc.pretrained.save_pretrained`."""
         save_pretrained(self, path, metadata=metadata)
 
     @classmethod

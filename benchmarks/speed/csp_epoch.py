@@ -19,12 +19,11 @@ import json
 import statistics
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
-import numpy as np
 import torch
 from torch import Generator, Tensor
 
@@ -74,7 +73,7 @@ def original(dataset: LocationDataset, batch: int, device: str = "cpu") -> Itera
 def in_turns(
     dataset: LocationDataset, config: Config, block: int, threads: int, device: str
 ) -> dict[str, list[dict[str, float]]]:
-    """Blocks of steps of both ways, in turns, over one epoch; samples, seconds and faults of each."""
+    """Blocks of steps of both ways, in turns, over one epoch: samples, seconds, page faults."""
     batch = config.pretrain.batch_size
     blocks: dict[str, list[dict[str, float]]] = {"geoenc": [], "original": []}
     other = original(dataset, batch, device)
@@ -208,10 +207,13 @@ def agreement(steps: int = 5, batch: int = 256) -> float:
     )
     generator = Generator().manual_seed(config.seed)  # as the recipe draws: order, then places
     losses = []
+
+    def places(count: int) -> Tensor:
+        return sampling.uniform(count, generator=generator)
+
     for _ in range(steps):
         order = torch.randperm(batch, generator=generator).tolist()
-        random: Callable[[int], Tensor] = lambda n: sampling.uniform(n, generator=generator)
-        losses += [x.item() for x in train(model, optimizer, samples, order, batch, random)]
+        losses += [x.item() for x in train(model, optimizer, samples, order, batch, places)]
     return max(abs(a - b) / abs(b) for a, b in zip(history, losses, strict=True))
 
 

@@ -61,7 +61,9 @@ def load_globe(
     """About 15,000 places on land, each with its chip of the Blue Marble and a label.
 
     Places are the points of a Fibonacci lattice inside a country, Antarctica left out; chips are
-    cut by `geoenc.data.globe.chips`. The label ``"landscape"`` is the continent and the colour of the land 50 to
+    cut by `geoenc.data.globe.chips`.
+
+    The label ``"landscape"`` is the continent and the colour of the land 50 to
     250 km around, which the chip does not show: image and place both tell something of it and
     neither decides, while the others are decided by the place (docs/explanation/globe-data.md).
 

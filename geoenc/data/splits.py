@@ -54,9 +54,9 @@ def block_split(
 ) -> Tensor:
     """Parts drawn block by block: 0 train, 1 validation, 2 test; no block is in two parts.
 
-    The blocks are those of `geoenc.data.splits.spatial_blocks`, in random order; each goes where the middle of its
-    samples falls among the fractions, which are therefore met up to about half a block. Samples
-    without a place (NaN) have no block and are drawn one by one.
+    The blocks are those of `geoenc.data.splits.spatial_blocks`, in random order; each goes
+    where the middle of its samples falls among the fractions, which are therefore met up to
+    about half a block. Samples without a place (NaN) have no block and are drawn one by one.
 
     Args:
         lonlat: places, as `geoenc.as_lonlat` takes them; NaN is a missing place.

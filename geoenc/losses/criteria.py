@@ -81,22 +81,21 @@ class _MulticlassInBatch(torch.autograd.Function):
     def forward(
         anchor: Tensor, columns: Tensor, first: int, temperature: float
     ) -> tuple[Tensor, Tensor, Tensor]:
-        right = columns[first : first + len(anchor)]
         size = max(_LOGITS_AT_ONCE // len(columns), 1)
+        scale = 1 / temperature / len(anchor)
         losses, to_anchor, to_columns = [], [], torch.zeros_like(columns)
-        for rows, positive in zip(anchor.split(size), right.split(size), strict=True):
-            rows = rows / temperature
-            logits = rows @ columns.mT
-            top = logits.amax(1, keepdim=True)
-            weights = logits.sub_(top).exp_()
-            total = weights.sum(1, keepdim=True)  # the softmax is weights / total
-            losses.append(top + total.log() - (rows * positive).sum(1, keepdim=True))
-            to_anchor.append((weights @ columns).div_(total).sub_(positive))
-            to_columns.addmm_(weights.mT, rows / total)
-        to_columns[first : first + len(anchor)].sub_(anchor, alpha=1 / temperature)
-        mean = 1 / len(anchor)
-        gradients = torch.cat(to_anchor).mul_(mean / temperature), to_columns.mul_(mean)
-        return torch.cat(losses).mean(), *gradients
+        own = slice(first, first + len(anchor))
+        to_columns[own].sub_(anchor, alpha=scale)
+        for rows, positive in zip(anchor.split(size), columns[own].split(size), strict=True):
+            logits = (rows / temperature) @ columns.mT
+            top = logits.amax(1)
+            softmax = logits.sub_(top[:, None]).exp_()
+            total = softmax.sum(1)
+            softmax.div_(total[:, None])
+            losses.append(top + total.log() - torch.linalg.vecdot(rows, positive) / temperature)
+            to_anchor.append(torch.addmm(positive, softmax, columns, beta=-scale, alpha=scale))
+            to_columns.addmm_(softmax.mT, rows, alpha=scale)
+        return torch.cat(losses).mean(), torch.cat(to_anchor), to_columns
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -115,9 +114,33 @@ CRITERIA = {"multiclass": multiclass, "nce": nce}
 
 def unit(embedding: Tensor) -> Tensor:
     """x / |x| in float32 or wider; zero stays zero, with a gradient of order 1 instead of 1e12."""
-    x = wide(embedding)
+    return _Unit.apply(wide(embedding))
+
+
+class _Unit(torch.autograd.Function):
+    """Autograd would take twice as long for the gradient (g - y (y . g)) / |x|, y = x / |x|."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor) -> Tensor:
+        return x * _inverse_length(x)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        (x,) = ctx.saved_tensors
+        inverse = _inverse_length(x)
+        along = torch.linalg.vecdot(x, grad)[..., None] * inverse**2
+        return torch.addcmul(grad, x, along, value=-1) * inverse
+
+
+def _inverse_length(x: Tensor) -> Tensor:
     length = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
-    return x * length.where(length > 0, 1).reciprocal()
+    return length.where(length > 0, 1).reciprocal()
 
 
 def wide(tensor: Tensor) -> Tensor:

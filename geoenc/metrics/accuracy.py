@@ -63,21 +63,30 @@ def reciprocal_rank(scores: Tensor, target: Tensor) -> Tensor:
 
 
 def geo_posterior(
-    image_probs: Tensor, location_probs: Tensor, *, weight: float = 1.0, missing: str = "image"
+    image_probs: Tensor,
+    location_probs: Tensor,
+    *,
+    weight: float = 1.0,
+    class_prior: Tensor | None = None,
+    missing: str = "image",
 ) -> Tensor:
-    """P(y | image) P(y | place)^weight, not normalised: it is for ranking.
+    """P(y | image) P(y | place)^weight / P(y), not normalised: it is for ranking.
+
+    Dividing by P(y) is Bayes' rule for an image and a place that are independent given the class;
+    the published product leaves it out.
 
     Args:
         image_probs: from an image classifier, at least 0.
         location_probs: from a location classifier; a row of NaN says that the place is missing.
         weight: exponent of what the place says; the published product has 1, and 0 leaves the
             image alone.
+        class_prior: P(y), above 0, or a power of it; None leaves it out.
         missing: what becomes of rows without a place. ``"image"`` keeps the image's own
             probabilities; ``"drop"`` leaves the rows out of the result; ``"error"`` counts them
             as wrong (rows of NaN), as the published batch evaluation does.
 
     Shape:
-        two of ``(N, Q)``; ``(N, Q)`` float64, fewer rows for ``"drop"``.
+        two of ``(N, Q)``, class_prior ``(Q,)``; ``(N, Q)`` float64, fewer rows for ``"drop"``.
 
     Example:
         >>> import torch
@@ -102,6 +111,13 @@ def geo_posterior(
         )
     known = ~location_probs.isnan().any(-1)
     posterior = image_probs.double() * location_probs.double() ** weight
+    if class_prior is not None:
+        if class_prior.shape != image_probs.shape[-1:] or not bool((class_prior > 0).all()):
+            raise ValueError(
+                f"expected class_prior above 0 of shape {tuple(image_probs.shape[-1:])}, got "
+                f"shape {tuple(class_prior.shape)} with minimum {class_prior.min().item():g}"
+            )
+        posterior = posterior / class_prior.double()
     if missing == "drop":
         return posterior[known]
     if missing == "error":

@@ -1,5 +1,7 @@
 """Dropout whose masks cost little on a CPU."""
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -34,5 +36,23 @@ class Dropout(nn.Dropout):
             return F.dropout(input, self.p, self.training, self.inplace)
         words = torch.empty((input.numel() + 7) // 8, dtype=torch.int64).random_(-(2**63), None)
         drawn = words.view(torch.uint8)[: input.numel()].view(input.shape)
-        mask = drawn.ge_(round(threshold)).to(input.dtype).mul_(1 / (1 - self.p))
-        return input.mul_(mask) if self.inplace else input * mask
+        return _Masked.apply(input, drawn.ge_(round(threshold)), 1 / (1 - self.p), self.inplace)
+
+
+class _Masked(torch.autograd.Function):
+    """x m / (1 - p), where the mask takes a byte an element until the backward pass."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, kept: Tensor, scale: float, inplace: bool) -> Tensor:
+        ctx.save_for_backward(kept)
+        ctx.scale = scale
+        mask = kept.to(x.dtype).mul_(scale)
+        if not inplace:
+            return x * mask
+        ctx.mark_dirty(x)
+        return x.mul_(mask)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
+        (kept,) = ctx.saved_tensors
+        return kept.to(grad.dtype).mul_(ctx.scale).mul_(grad), None, None, None

@@ -161,6 +161,8 @@ class Evaluate:
     Args:
         weights: candidates for the exponent of P(y | place); the best on the validation part is
             kept. The published product is (1.0,).
+        prior_weights: candidates for the exponent of 1 / P(y), with the class frequencies among
+            the labels as P(y); chosen together with the weights. The published product is (0.0,).
         calibrated: undo the weight L that fine-tuning gave to presences, which flattens
             P(y | place): sigma(logit - log L) instead of the published sigma(logit).
         top_k: which accuracies to report.
@@ -168,6 +170,7 @@ class Evaluate:
     """
 
     weights: tuple[float, ...] = (1.0,)
+    prior_weights: tuple[float, ...] = (0.0,)
     calibrated: bool = False
     top_k: tuple[int, ...] = (1, 3, 5, 10)
     missing: Literal["image", "error"] = "image"

@@ -268,21 +268,42 @@ def _minimise(weight: Tensor, x: Tensor, y: Tensor, penalty: float, iterations: 
     optimizer.step(closure)
 
 
+@dataclass(frozen=True)
+class Fusion:
+    """How image and place are multiplied: P(y | image) P(y | place)^weight / P(y)^prior_weight.
+
+    Args:
+        weight: exponent of P(y | place); 1 is the published product, 0 the image alone.
+        prior_weight: exponent of P(y); 0 is the published product.
+        class_prior: P(y), ``(Q,)``; needed where ``prior_weight`` is not 0.
+    """
+
+    weight: float = 1.0
+    prior_weight: float = 0.0
+    class_prior: Tensor | None = None
+
+    def __call__(self, image: Tensor, place: Tensor, missing: str = "image") -> Tensor:
+        prior = None
+        if self.class_prior is not None and self.prior_weight != 0:
+            prior = self.class_prior**self.prior_weight
+        return geo_posterior(image, place, weight=self.weight, class_prior=prior, missing=missing)
+
+
 def evaluate(
     config: Config,
     classifier: LocationClassifier | None,
     dataset: LocationDataset,
     *,
-    weight: float | None = None,
+    fusion: Fusion | None = None,
 ) -> dict[str, float]:
-    """Stage E: top-k accuracy of P(y | image) P(y | place)^weight, of the place and of the image.
+    """Stage E: top-k accuracy of the product, of the place alone and of the image alone.
 
     Args:
-        config: uses ``evaluate``.
+        config: uses ``evaluate``, and ``finetune.positive_weight`` if ``evaluate.calibrated``.
         classifier: P(y | place); None judges the image alone.
         dataset: places, targets and ``image_probs``; without these the place alone is judged.
             Samples without a place are judged by the image.
-        weight: exponent; the first of ``config.evaluate.weights`` if None. See `best_weight`.
+        fusion: how to multiply; the published product if None. See `best_fusion`.
 
     Returns:
         ``top1``, ``top3``, ... and ``mrr`` of the product; ``location_top1``, ... over samples
@@ -291,20 +312,17 @@ def evaluate(
     target = _required(dataset.target, "target")
     dataset = dataset.subset(target >= 0)
     target = _required(dataset.target, "target")
-    weight = config.evaluate.weights[0] if weight is None else weight
     scores: dict[str, Tensor] = {}
     if classifier is not None:
         place = _place_probabilities(config, classifier, dataset)
         known = ~place.isnan().any(1)
+        scores[""] = place
         scores["location_"] = place[known]
     if dataset.image_probs is not None:
         scores["image_"] = scores[""] = dataset.image_probs
         if classifier is not None:
-            scores[""] = geo_posterior(
-                dataset.image_probs, place, weight=weight, missing=config.evaluate.missing
-            )
-    elif classifier is not None:
-        scores[""] = place
+            multiply = Fusion() if fusion is None else fusion
+            scores[""] = multiply(dataset.image_probs, place, config.evaluate.missing)
     results = {}
     for name, score in scores.items():
         right = target[known] if name == "location_" else target
@@ -314,23 +332,32 @@ def evaluate(
     return results
 
 
-def best_weight(
-    config: Config, classifier: LocationClassifier, validation: LocationDataset
-) -> float:
-    """The exponent of P(y | place) with the highest top-1 on the validation part.
+def best_fusion(
+    config: Config,
+    classifier: LocationClassifier,
+    labelled: LocationDataset,
+    validation: LocationDataset,
+) -> Fusion:
+    """The exponents with the highest top-1 on the validation part; the first of equals.
 
-    Ties go to the exponent that comes first in ``config.evaluate.weights``.
+    Args:
+        config: uses ``evaluate.weights`` and ``evaluate.prior_weights``.
+        classifier: P(y | place).
+        labelled: targets, whose frequencies (each class counted once more) are P(y).
+        validation: places, targets and ``image_probs``.
     """
-    weights = config.evaluate.weights
-    if len(weights) == 1:
-        return weights[0]
-    target = _required(validation.target, "target")
-    validation = validation.subset(target >= 0)
+    target = _required(labelled.target, "target")
+    counts = target[target >= 0].bincount(minlength=classifier.num_classes).double() + 1
+    validation = validation.subset(_required(validation.target, "target") >= 0)
     image = _required(validation.image_probs, "image_probs")
-    place = _place_probabilities(config, classifier, validation)
     right = _required(validation.target, "target")
-    scores = [top_k_accuracy(geo_posterior(image, place, weight=w), right).item() for w in weights]
-    return weights[scores.index(max(scores))]
+    place = _place_probabilities(config, classifier, validation)
+    candidates = [
+        Fusion(weight, prior_weight, counts / counts.sum())
+        for weight in config.evaluate.weights
+        for prior_weight in config.evaluate.prior_weights
+    ]
+    return max(candidates, key=lambda fusion: top_k_accuracy(fusion(image, place), right).item())
 
 
 @torch.no_grad()

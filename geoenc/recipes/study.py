@@ -253,10 +253,12 @@ class _Part:
                 self.folder / "classifiers" / self.name / file_name(method),
                 metadata={"method": method, "fraction": fraction, "loss": losses},
             )
-        weight = csp.best_weight(config, classifier, validation)
-        return csp.evaluate(config, classifier, test, weight=weight) | {
-            "weight": weight,
-            "validation_top1": csp.evaluate(config, classifier, validation, weight=weight)["top1"],
+        fusion = csp.best_fusion(config, classifier, labelled, validation)
+        held_out = csp.evaluate(config, classifier, validation, fusion=fusion)
+        return csp.evaluate(config, classifier, test, fusion=fusion) | {
+            "weight": fusion.weight,
+            "prior_weight": fusion.prior_weight,
+            "validation_top1": held_out["top1"],
         }
 
 

@@ -150,3 +150,14 @@ def test_refuses() -> None:
     for wrong in (-0.1, math.nan):
         with pytest.raises(ValueError, match=r"at least 0, got negative numbers or NaN.*softmax"):
             geo_posterior(torch.tensor([[0.5, wrong]]), torch.ones(1, 2))
+
+
+def test_geo_posterior_divides_by_the_class_prior() -> None:
+    image, place = torch.tensor([[0.5, 0.5]]), torch.tensor([[0.6, 0.3]])
+    posterior = geo_posterior(image, place, class_prior=torch.tensor([0.9, 0.1]))
+    expected = torch.tensor([[0.5 * 0.6 / 0.9, 0.5 * 0.3 / 0.1]], dtype=torch.float64)
+    assert torch.allclose(posterior, expected)
+    with pytest.raises(ValueError, match=r"class_prior above 0 of shape \(2,\)"):
+        geo_posterior(image, place, class_prior=torch.tensor([1.0, 0.0]))
+    with pytest.raises(ValueError, match="class_prior above 0"):
+        geo_posterior(image, place, class_prior=torch.ones(3))

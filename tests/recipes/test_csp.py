@@ -223,22 +223,45 @@ def test_evaluation_of_the_image_alone(data) -> None:
     assert "location_top1" not in result
 
 
-def test_the_best_weight_is_found_on_validation(data) -> None:
+def test_the_best_exponents_are_found_on_validation(data) -> None:
+    candidates = {"weights": (1.0, 0.0, 2.0), "prior_weights": (0.0, 1.0)}
     config = dataclasses.replace(
-        CONFIG, evaluate=dataclasses.replace(CONFIG.evaluate, weights=(1.0, 0.0, 2.0))
+        CONFIG, evaluate=dataclasses.replace(CONFIG.evaluate, **candidates)
     )
-    classifier = csp.finetune(
-        dataclasses.replace(config, seed=1), None, data.subset(range(30)), num_classes=6
-    )
+    labelled = data.subset(range(30))
+    classifier = csp.finetune(config, None, labelled, num_classes=6)
     noise = torch.rand(len(data), 6, generator=torch.Generator().manual_seed(0))
+    noisy = data.replace(image_probs=noise)
+    prior = labelled.target.bincount(minlength=6).double() + 1
     tops = {
-        w: csp.evaluate(config, classifier, data.replace(image_probs=noise), weight=w)["top1"]
-        for w in (1.0, 0.0, 2.0)
+        (w, p): csp.evaluate(
+            config, classifier, noisy, fusion=csp.Fusion(w, p, prior / prior.sum())
+        )["top1"]
+        for w in candidates["weights"]
+        for p in candidates["prior_weights"]
     }
-    found = csp.best_weight(config, classifier, data.replace(image_probs=noise))
-    assert tops[found] == max(tops.values())
+    found = csp.best_fusion(config, classifier, labelled, noisy)
+    assert tops[found.weight, found.prior_weight] == max(tops.values())
+    assert torch.allclose(found.class_prior, prior / prior.sum())
     certain = data.replace(image_probs=torch.eye(6)[data.target])
-    assert csp.best_weight(config, classifier, certain) == 1.0  # the first of equals
+    first = csp.best_fusion(config, classifier, labelled, certain)
+    assert (first.weight, first.prior_weight) == (1.0, 0.0)  # the first of equals
+
+
+def test_calibrated_evaluation_undoes_the_weight_of_presences(data) -> None:
+    """sigma(z - log L) is o / (L + o) with odds o: the optimum of the loss, inverted."""
+    config = dataclasses.replace(
+        CONFIG, evaluate=dataclasses.replace(CONFIG.evaluate, calibrated=True)
+    )
+    classifier = csp.finetune(CONFIG, None, data.subset(range(200)), num_classes=6)
+    sigma = classifier.probabilities(data.lonlat).double()
+    odds = sigma / (1 - sigma)
+    image = torch.rand(len(data), 6, generator=torch.Generator().manual_seed(0)).double()
+    expected = top_k_accuracy(image * odds / (6 + odds), data.target).item()
+    result = csp.evaluate(config, classifier, data.replace(image_probs=image))
+    assert result["top1"] == pytest.approx(expected, abs=2e-3)  # float32 logits
+    plain = csp.evaluate(CONFIG, classifier, data.replace(image_probs=image))
+    assert result["top1"] != plain["top1"]
 
 
 def test_the_linear_probe_minimises_the_penalised_cross_entropy() -> None:
