@@ -1,15 +1,17 @@
 """The CSP recipe on 14,594 image chips of the Earth with IGBP land cover, two splits.
 
-    python -m benchmarks.globe_chips [--out runs/globe-chips] [key=value ...]
+    python -m benchmarks.globe_chips random [--out runs/globe-chips-random] [key=value ...]
+    python -m benchmarks.globe_chips blocked
 
-The settings are those of ``configs/globe-chips.toml``. A started run goes on where it was. The
-finished table and all scores are copied to ``results/globe-chips/``.
+The settings are those of ``configs/globe-chips-SPLIT.toml``. A started run goes on where it was.
+The finished table and all scores are kept in ``results/globe-chips-SPLIT/``.
 """
 
 import argparse
 import dataclasses
 import json
 import tomllib
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -20,7 +22,7 @@ from geoenc.data import GeotaggedImages, load_geotagged
 from geoenc.recipes import study
 from geoenc.recipes.config import load_config
 
-CONFIG = RESULTS.parent / "configs" / "globe-chips.toml"
+CONFIGS = RESULTS.parent / "configs"
 REPORTED = RESULTS.parent / "reported.toml"
 
 
@@ -49,13 +51,11 @@ def reference(results: dict) -> str:
         "| split | labels | reference | CSP-MC-BLD | above |",
         "|---|---|---|---|---|",
     ]
+    cells = {(c["split"], c["method"], c["fraction"]): c for c in results["summary"]}
     for row in reported["top1"]:
-        cell = next(
-            c
-            for c in results["summary"]
-            if (c["split"], c["method"], c["fraction"])
-            == (row["split"], "CSP-MC-BLD", row["fraction"])
-        )
+        cell = cells.get((row["split"], "CSP-MC-BLD", row["fraction"]))
+        if cell is None:
+            continue
         above = "yes" if cell["top1"] > row["value"] else "no"
         lines.append(
             f"| {row['split']} | {row['fraction']:.0%} | {100 * row['value']:.1f} | "
@@ -67,18 +67,21 @@ def reference(results: dict) -> str:
 def main() -> None:
     """Run the benchmark and keep its results."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("split", choices=["random", "blocked"])
     parser.add_argument("settings", nargs="*", help="key=value")
-    parser.add_argument("--out", default="runs/globe-chips", help="folder of the run")
-    parser.add_argument("--keep", default="globe-chips", help="folder below benchmarks/results")
+    parser.add_argument("--out", help="folder of the run (runs/globe-chips-SPLIT)")
+    parser.add_argument("--threads", type=int, help="processor threads")
     options = parser.parse_args()
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    name = f"globe-chips-{options.split}"
+    out = Path(options.out or f"runs/{name}")
     images, splits = load()
-    config = load_config(CONFIG, options.settings)
-    results = study.run(config, options.out, images=images, splits=splits)
-    folder = RESULTS / options.keep
-    with open(f"{options.out}/table.md", encoding="utf-8") as file:
-        table = file.read() + reference(results)
-    write_text(folder / "table.md", table)
-    write_text(folder / "results.json", json.dumps(results, indent=1) + "\n")
+    config = load_config(CONFIGS / f"{name}.toml", options.settings)
+    results = study.run(config, out, images=images, splits=splits)
+    table = (out / "table.md").read_text(encoding="utf-8") + reference(results)
+    write_text(RESULTS / name / "table.md", table)
+    write_text(RESULTS / name / "results.json", json.dumps(results, indent=1) + "\n")
     print(table)
 
 

@@ -8,6 +8,7 @@ Their rate is the limit that `csp_epoch` measures shares of.
 
 import argparse
 import json
+import os
 import platform
 import resource
 import time
@@ -137,7 +138,7 @@ def machine(device: str = "cpu") -> dict[str, Any]:
         processor = platform.processor()
     return {
         "processor": processor,
-        "cores": torch.get_num_threads() if device == "cpu" else None,
+        "cores": os.cpu_count(),
         "capability": torch.backends.cpu.get_cpu_capability(),
         "gpu": torch.cuda.get_device_name() if device != "cpu" else None,
         "python": platform.python_version(),
