@@ -112,9 +112,12 @@ class _measured:
 def speed(options: argparse.Namespace, dataset: LocationDataset, bf16: bool, threads: int) -> None:
     """Measure, print and keep one comparison."""
     config = configuration(options.batch, bf16=bf16, device=options.device)
-    dtype = torch.bfloat16 if bf16 else torch.float32
-    limit, _ = limits.gemm(threads, dtype, options.batch, options.device)
-    float32_limit = limit if not bf16 else limits.gemm(threads, batch=options.batch)[0]
+    float32_limit, rates = limits.gemm(threads, batch=options.batch, device=options.device)
+    limit = float32_limit
+    if bf16:  # the loss stays in float32
+        _, narrow = limits.gemm(threads, torch.bfloat16, options.batch, options.device)
+        logits = {name: rate for name, rate in rates.items() if name.startswith("logits")}
+        limit = limits.overall(options.batch, narrow | logits)
     blocks = in_turns(dataset, config, options.steps, threads, options.device)
     record: dict[str, Any] = {
         "what": "csp_epoch",

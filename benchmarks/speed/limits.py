@@ -81,15 +81,22 @@ def gemm(
 ) -> tuple[float, dict[str, float]]:
     """FLOP a second over all products of a step, and of each of them."""
     torch.set_num_threads(threads)
-    seconds, rates = 0.0, {}
-    for name, (m, k, n, transposed, times) in products(batch).items():
+    rates = {}
+    for name, (m, k, n, transposed, _) in products(batch).items():
         left = _matrix(m, k, transposed[0] == "t", dtype, device)
         right = _matrix(k, n, transposed[1] == "t", dtype, device)
         out = torch.empty(m, n, dtype=dtype, device=device)
         took = best(lambda a=left, b=right, c=out: torch.mm(a, b, out=c), threads, device)
-        seconds += times * took
         rates[name] = 2 * m * k * n / took
-    return flop(batch) / seconds, rates
+    return overall(batch, rates), rates
+
+
+def overall(batch: int, rates: dict[str, float]) -> float:
+    """FLOP a second over all products of a step, from the rate of each."""
+    seconds = sum(
+        2 * m * k * n * times / rates[name] for name, (m, k, n, _, times) in products(batch).items()
+    )
+    return flop(batch) / seconds
 
 
 def _matrix(rows: int, columns: int, transposed: bool, dtype: torch.dtype, device: str) -> Tensor:

@@ -8,6 +8,9 @@ from torch import Tensor
 from geoenc.coordinates import as_lonlat
 
 
+_ROWS_AT_ONCE = 4096
+
+
 class LocationBatch(NamedTuple):
     """Rows of a `LocationDataset`; what the data set lacks is None."""
 
@@ -91,7 +94,7 @@ class LocationDataset(torch.utils.data.Dataset[LocationBatch]):
                 f"expected {name} with {ndim} dimension{'s' * (ndim > 1)} and {len(self.lonlat)} "
                 f"rows, as lonlat has, got shape {tuple(tensor.shape)}"
             )
-        if tensor.is_floating_point() and bool(tensor.sum(dtype=torch.float64).isnan()):
+        if any(bool(part.isnan().any()) for part in tensor.split(_ROWS_AT_ONCE)):
             raise ValueError(
                 f"expected {name} without NaN, got some; leave those samples out, because only "
                 "lonlat may be missing"
@@ -122,7 +125,8 @@ class LocationDataset(torch.utils.data.Dataset[LocationBatch]):
 
     def with_location(self) -> "LocationDataset":
         """The samples whose place is known."""
-        return self.subset(~self.lonlat.isnan().any(1))
+        known = ~self.lonlat.isnan().any(1)
+        return self if bool(known.all()) else self.subset(known)
 
     def replace(self, **columns: Any) -> "LocationDataset":
         """The same samples with other columns, for example ``image_probs``."""
