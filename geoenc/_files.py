@@ -21,12 +21,21 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
-        yield temporary
-        with temporary.open("r+b") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, target)
+        with _full_disk_explained(target, temporary):
+            yield temporary
+            with temporary.open("r+b") as file:
+                os.fsync(file.fileno())
+            os.replace(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _full_disk_explained(target: Path, written: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
-        ours = error.filename in (None, str(temporary))
+        ours = error.filename in (None, str(written))
         if ours and error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise OSError(
                 error.errno,
@@ -35,11 +44,24 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
                 str(target),
             ) from error
         raise
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
     """Write a text file whole or not at all."""
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def append_line(path: str | os.PathLike[str], line: str) -> None:
+    """Add one line to a text file, whole or not at all."""
+    target = Path(path)
+    size = target.stat().st_size if target.exists() else 0
+    with _full_disk_explained(target, target):
+        try:
+            with target.open("a", encoding="utf-8") as file:
+                file.write(line + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError:
+            os.truncate(target, size)
+            raise

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from geoenc import _files
 from geoenc._files import atomic_path, write_text
 from geoenc._optional import require
 
@@ -72,3 +73,18 @@ def test_require_imports_or_names_the_command() -> None:
     assert require("json", extra="any").loads("1") == 1
     with pytest.raises(ImportError, match=r"'nosuch', which.*pip install 'geoenc\[plot\]'"):
         require("nosuch.part", extra="plot")
+
+
+def test_a_line_is_appended_whole_or_not_at_all(tmp_path, monkeypatch) -> None:
+    path = tmp_path / "lines.txt"
+    _files.append_line(path, "one")
+    _files.append_line(path, "two")
+    assert path.read_text() == "one\ntwo\n"
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(_files.os, "fsync", full)
+    with pytest.raises(OSError, match=r"expected room for lines\.txt, but the disk is full"):
+        _files.append_line(path, "three")
+    assert path.read_text() == "one\ntwo\n"

@@ -7,7 +7,6 @@ from torch import Tensor
 
 from geoenc.coordinates import as_lonlat
 
-
 _ROWS_AT_ONCE = 4096
 
 

@@ -11,6 +11,7 @@ Reference:
 
 import contextlib
 import copy
+import io
 import logging
 import math
 import os
@@ -467,8 +468,10 @@ class _Training:
             "history": self.history,
         }
         assert self.checkpoint is not None
+        buffer = io.BytesIO()
+        torch.save(state, buffer)  # straight to a file, a full disk would be a RuntimeError
         with atomic_path(self.checkpoint) as temporary:
-            torch.save(state, temporary)
+            temporary.write_bytes(buffer.getbuffer())
         self._saved = time.monotonic()
 
     def resume(self) -> None:

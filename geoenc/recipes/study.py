@@ -28,7 +28,7 @@ import torch
 from torch import Generator, Tensor
 
 import geoenc
-from geoenc._files import write_text
+from geoenc._files import append_line, write_text
 from geoenc._optional import require
 from geoenc.data.dataset import LocationDataset
 from geoenc.data.features import RandomConvFeatures, TransformersFeatures, image_features
@@ -358,10 +358,7 @@ class _Scores:
         return any(tuple(row[key] for key in keys) == cell for row in self.rows)
 
     def add(self, row: dict[str, Any]) -> None:
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+        append_line(self.path, json.dumps(row))
         self.rows.append(row)
 
 
