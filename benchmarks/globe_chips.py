@@ -80,7 +80,9 @@ def main() -> None:
     config = load_config(CONFIGS / f"{name}.toml", options.settings)
     results = study.run(config, out, images=images, splits=splits)
     table = (out / "table.md").read_text(encoding="utf-8") + reference(results)
+    location = (out / "location.md").read_text(encoding="utf-8")
     write_text(RESULTS / name / "table.md", table)
+    write_text(RESULTS / name / "location.md", location)
     write_text(RESULTS / name / "results.json", json.dumps(results, indent=1) + "\n")
     print(table)
 

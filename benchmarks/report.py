@@ -24,7 +24,7 @@ def keep(run: Path, name: str) -> None:
     """Copy the scores and the table of a finished run to benchmarks/results."""
     folder = RESULTS / name
     folder.mkdir(parents=True, exist_ok=True)
-    for file in ("results.json", "table.md"):
+    for file in ("results.json", "table.md", "location.md"):
         shutil.copyfile(run / file, folder / file)
 
 

@@ -23,7 +23,7 @@ def write(
     classes: tuple[str, ...],
     environment: dict[str, Any],
 ) -> dict[str, Any]:
-    """Write ``results.json``, ``table.md`` and ``figures/`` of a finished run."""
+    """Write ``results.json``, ``table.md``, ``location.md`` and ``figures/`` of a finished run."""
     cells = {
         (split, seed, fraction, method)
         for split in config.table.splits
@@ -51,6 +51,7 @@ def write(
     }
     write_text(folder / "results.json", json.dumps(results, indent=1) + "\n")
     write_text(folder / "table.md", table(config, results))
+    write_text(folder / "location.md", location_table(config, results))
     figures(config, folder, results)
     return results
 
@@ -111,30 +112,14 @@ def deviation(values: list[float]) -> float:
     return math.sqrt(sum((value - centre) ** 2 for value in values) / (len(values) - 1))
 
 
-def table(config: Config, results: dict[str, Any], metric: str = "top1") -> str:
+def table(config: Config, results: dict[str, Any]) -> str:
     """Markdown in the form of the paper's Table 1: methods by share of labels, for each split."""
-    cells = {(c["split"], c["method"], c["fraction"]): c for c in results["summary"]}
-    header = " | ".join(f"{fraction:.0%} labels" for fraction in config.table.fractions)
+    seeds = f"{config.table.seeds} seed{'s' * (config.table.seeds > 1)}"
     lines = [
         f"Top-1 accuracy in % of P(y | image) P(y | place) on the test part: mean (standard "
-        f"deviation) over {config.table.seeds} seed{'s' * (config.table.seeds > 1)}."
+        f"deviation) over {seeds}.",
+        *_tables(config, results, "top1"),
     ]
-    for split in config.table.splits:
-        lines += ["", f"| {split} split | {header} |"]
-        lines.append("|---" * (len(config.table.fractions) + 1) + "|")
-        best = {
-            fraction: max(cells[split, m, fraction][metric] for m in config.methods)
-            for fraction in config.table.fractions
-        }
-        for method in config.methods:
-            row = []
-            for fraction in config.table.fractions:
-                cell = cells[split, method, fraction]
-                number = f"{100 * cell[metric]:.2f}"
-                if cell[metric] == best[fraction]:
-                    number = f"**{number}**"
-                row.append(f"{number} ({100 * cell[f'{metric}_std']:.2f})")
-            lines.append(f"| {method} | {' | '.join(row)} |")
     if results["differences"]:
         lines += ["", f"{PROPOSED} minus {BASELINE}, paired by seed, mean (standard error):", ""]
         for split in config.table.splits:
@@ -146,6 +131,38 @@ def table(config: Config, results: dict[str, Any], metric: str = "top1") -> str:
             ]
             lines.append(f"- {split} split: {', '.join(gains)}")
     return "\n".join(lines) + "\n"
+
+
+def location_table(config: Config, results: dict[str, Any]) -> str:
+    """The same table for P(y | place) alone, over test samples whose place is known."""
+    lines = [
+        f"Top-1 accuracy in % of P(y | place) alone on the test part: mean (standard deviation) "
+        f"over {config.table.seeds} seed{'s' * (config.table.seeds > 1)}.",
+        *_tables(config, results, "location_top1"),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _tables(config: Config, results: dict[str, Any], metric: str) -> list[str]:
+    """One table for each split, the best of each column in bold."""
+    cells = {(c["split"], c["method"], c["fraction"]): c for c in results["summary"]}
+    fractions = config.table.fractions
+    lines = []
+    for split in config.table.splits:
+        rows = [m for m in config.methods if metric in cells[split, m, fractions[0]]]
+        best = {f: max(cells[split, m, f][metric] for m in rows) for f in fractions}
+        header = " | ".join(f"{fraction:.0%} labels" for fraction in fractions)
+        lines += ["", f"| {split} split | {header} |", "|---" * (len(fractions) + 1) + "|"]
+        for method in rows:
+            row = []
+            for fraction in fractions:
+                cell = cells[split, method, fraction]
+                number = f"{100 * cell[metric]:.2f}"
+                if cell[metric] == best[fraction]:
+                    number = f"**{number}**"
+                row.append(f"{number} ({100 * cell[f'{metric}_std']:.2f})")
+            lines.append(f"| {method} | {' | '.join(row)} |")
+    return lines
 
 
 def figures(config: Config, folder: Path, results: dict[str, Any]) -> None:

@@ -10,6 +10,7 @@ goes on where it was and ends with the same numbers:
     scores.jsonl     one line per split, seed, method and share of labels
     results.json     all scores with settings, versions and times
     table.md         mean and standard deviation, in the form of the paper
+    location.md      the same for the place alone
     figures/         maps and curves
 """
 
@@ -375,7 +376,7 @@ def _claim(config: Config, folder: Path, force: bool) -> None:
             )
         for name in ("features", "pretrained", "classifiers", "checkpoints", "figures"):
             shutil.rmtree(folder / name, ignore_errors=True)
-        for name in ("scores.jsonl", "results.json", "table.md"):
+        for name in ("scores.jsonl", "results.json", "table.md", "location.md"):
             (folder / name).unlink(missing_ok=True)
     elif not path.is_file() and folder.is_dir() and any(folder.iterdir()):
         raise FileExistsError(

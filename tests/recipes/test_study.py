@@ -69,7 +69,7 @@ def test_the_image_alone_is_not_helped_by_the_place(finished) -> None:
 
 def test_files_and_pictures_are_there(finished) -> None:
     config, folder, _ = finished
-    for name in ("results.json", "table.md", "config.json", "scores.jsonl"):
+    for name in ("results.json", "table.md", "location.md", "config.json", "scores.jsonl"):
         assert (folder / name).stat().st_size > 0
     names = {path.name for path in (folder / "figures").iterdir()}
     assert {"few-shot.png", "learning-curves.png"} <= names
@@ -94,6 +94,9 @@ def test_the_table_shows_means_and_deviations(finished) -> None:
     assert cell.strip() == f"{mean:.2f} ({deviation:.2f})"
     assert "CSP-MC-BLD minus Sup. Only (grid)" in table
     assert table.count("| Image only") == len(config.table.splits)
+    location = (folder / "location.md").read_text()
+    assert "| Image only" not in location
+    assert location.count("| MSE") == len(config.table.splits)
 
 
 def test_differences_are_paired_by_seed() -> None:
