@@ -21,7 +21,6 @@ from geoenc.component import Component
 from geoenc.recipes.config import Config
 
 ROOT = Path(geoenc.__file__).parent
-RESULTS = ROOT.parent / "benchmarks" / "results"
 
 
 def write(folder: Path) -> None:
@@ -32,7 +31,6 @@ def write(folder: Path) -> None:
         "differences.md": differences(),
         "settings.md": settings(),
         "cli.md": command_line(),
-        "globe-table.md": result_table(RESULTS / "globe" / "table.md"),
     }
     for name, text in parts.items():
         path = folder / name
@@ -217,10 +215,3 @@ def command_line() -> str:
         text = textwrap.dedent(printed.getvalue()).rstrip()
         lines += [f"## {title}", "", "```text", f"$ {shown}", text, "```", ""]
     return "\n".join(lines)
-
-
-def result_table(path: Path) -> str:
-    """A table that a benchmark wrote, or a line that says how to write it."""
-    if path.is_file():
-        return path.read_text(encoding="utf-8")
-    return "*The table of the full run is not part of this copy; `geoenc run csp` writes it.*\n"

@@ -96,7 +96,7 @@ def run(
                     todo = [m for m in config.methods if (split, seed, fraction, m) not in scores]
                     if not todo:
                         continue
-                    part = part or _Part.prepare(config, images, split, parts[split], folder)
+                    part = part or Part.prepare(config, images, split, parts[split], folder)
                     for method, result in part.scores(seed, fraction, todo):
                         scores.add(
                             {"split": split, "seed": seed, "fraction": fraction, "method": method}
@@ -164,7 +164,7 @@ def take(images: GeotaggedImages, rows: Tensor) -> GeotaggedImages:
 
 
 @dataclass
-class _Part:
+class Part:
     """One split: its features, and what all methods and shares of labels have in common."""
 
     config: Config
@@ -177,7 +177,7 @@ class _Part:
     @classmethod
     def prepare(
         cls, config: Config, images: GeotaggedImages, name: str, part: Tensor, folder: Path
-    ) -> "_Part":
+    ) -> "Part":
         features = _features(config, images, part == 0, folder / "features" / name)
         dataset = LocationDataset(images.lonlat, images.target, features)
         return cls(config, name, folder, dataset, part, len(images.classes))
