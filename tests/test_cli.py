@@ -30,6 +30,7 @@ def test_settings_are_explained(capsys) -> None:
         (["run", "csp", "pretrain.speed=1"], "speed"),
         (["run", "csp", "nothing.toml"], "nothing.toml"),
         (["run", "csp", "data.path=nothing.csv"], "nothing.csv"),
+        (["run", "csp", "table.fractions=[1.5]"], "fraction of the labels"),
     ],
 )
 def test_errors_are_one_line_without_a_traceback(arguments, words, capsys, tmp_path) -> None:
@@ -39,6 +40,7 @@ def test_errors_are_one_line_without_a_traceback(arguments, words, capsys, tmp_p
     assert words in shown.err
     assert "Traceback" not in shown.err
     assert shown.out == ""
+    assert not (tmp_path / "run").exists()
 
 
 def test_usage_errors_exit_with_2() -> None:

@@ -22,7 +22,10 @@ class Data:
         path: a table for `geoenc.data.load_geotagged`; empty for the embedded globe.
         label: column with the class; for the globe "landscape", "continent", "subregion" or
             "country".
-        image: column with image files; found by its usual names if empty.
+        lon: column with the longitude; found by its usual names if empty, like all columns.
+        lat: column with the latitude.
+        image: column with image files.
+        features: column, or common beginning of columns, with stored features.
         split: column with train, val and test; the parts are drawn, as `splits` of the table
             says, if empty.
         min_samples: classes with fewer samples are left out.
@@ -31,7 +34,10 @@ class Data:
 
     path: str = ""
     label: str = ""
+    lon: str = ""
+    lat: str = ""
     image: str = ""
+    features: str = ""
     split: str = ""
     min_samples: int = 1
     block_degrees: float = 10.0

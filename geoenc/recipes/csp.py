@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -102,7 +102,6 @@ class _ContrastiveStep(nn.Module):
         settings = config.pretrain
         image = FFN(num_features, location.out_features, depth=0, final_activation=False)
         self.model, self.generator = DualEncoder(location, image), generator
-        self.location = location
         self.negatives = NEGATIVES[settings.negatives]
         self.num_negatives = settings.num_negatives
         self.loss = CSPLoss(
@@ -116,7 +115,7 @@ class _ContrastiveStep(nn.Module):
         )
 
     def forward(self, lonlat: Tensor, features: Tensor) -> Tensor:
-        encoder = self.location
+        encoder = cast(LocationEncoder, self.model.location)
         code = encoder.code(lonlat)
         views = {"location": code}
         if self.loss.dropout_weight > 0:  # the same places under a second dropout mask

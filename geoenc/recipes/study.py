@@ -71,13 +71,15 @@ def run(
         FileExistsError: the folder holds a run with other settings.
     """
     folder = Path(folder)
-    _claim(config, folder, force)
     if images is None:
         images = load_images(config)
+    for fraction in config.table.fractions:
+        few_shot(_labels(images), fraction)  # refuses what is no share, before anything is written
     parts = {
         name: split_parts(config, images, name) if splits is None else splits[name]
         for name in config.table.splits
     }
+    _claim(config, folder, force)
     scores = _Scores(folder / "scores.jsonl")
     cells = [
         (split, seed, fraction, method)
@@ -110,23 +112,26 @@ def load_images(config: Config) -> GeotaggedImages:
     """The images that ``config.data`` names, without classes of too few samples."""
     data = config.data
     if data.path:
+        columns = ("lon", "lat", "label", "image", "features", "split")
         images = load_geotagged(
-            data.path, label=data.label or None, image=data.image or None, split=data.split or None
+            data.path, **{name: getattr(data, name) or None for name in columns}
         )
     else:
         images = load_globe(label=data.label) if data.label else load_globe()
+    return frequent(images, data.min_samples)
+
+
+def _labels(images: GeotaggedImages) -> Tensor:
     if images.target is None:
         raise ValueError(
-            f"expected a table with labels in {data.path!r}, got one without; name the column "
-            "with data.label=COLUMN"
+            "expected a table with labels, got one without; name the column with data.label=COLUMN"
         )
-    return frequent(images, data.min_samples)
+    return images.target
 
 
 def frequent(images: GeotaggedImages, min_samples: int) -> GeotaggedImages:
     """Leave out samples of rare classes and number the others anew; unlabelled ones stay."""
-    target = images.target
-    assert target is not None
+    target = _labels(images)
     counts = target[target >= 0].bincount(minlength=len(images.classes))
     kept = (counts >= max(min_samples, 1)).nonzero()[:, 0]
     if len(kept) < 2:
