@@ -17,7 +17,8 @@ class Component(nn.Module):
     Defining a subclass registers it under its class name; names with a leading underscore and
     family roots (``class Network(Component, root=True)``) are left out. The configuration is read
     from the constructor: **every argument is stored unchanged as an attribute of the same name**
-    and is a plain value, a Component, or a list or tuple of these.
+    and is a plain value, a Component, or a list or tuple of these. Only ``generator`` is left
+    out: what it draws is kept as weights.
 
     Example:
         >>> import geoenc
@@ -103,7 +104,8 @@ class Component(nn.Module):
 
 def _arguments(cls: type) -> list[str]:
     parameters = inspect.signature(cls).parameters.values()
-    return [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    return [p.name for p in parameters if p.kind in kinds and p.name != "generator"]
 
 
 def _all_plain(values: Any) -> bool:

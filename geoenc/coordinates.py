@@ -95,7 +95,7 @@ def _as_tensor(locations: Any) -> Tensor:
             raise TypeError(
                 f"expected lonlat of real numbers in degrees, got dtype {locations.dtype}"
             )
-        return locations.to(_wide_dtype(locations.device))
+        return locations.to(wide_dtype(locations.device))
     try:
         array = np.asarray(locations, dtype=np.float64)
     except (TypeError, ValueError) as error:
@@ -141,7 +141,7 @@ def _frame_columns(locations: Any, order: str) -> Any:
     return None
 
 
-def _wide_dtype(device: torch.device) -> torch.dtype:
+def wide_dtype(device: torch.device) -> torch.dtype:
     """float64, or float32 on devices that have no float64."""
     return torch.float32 if device.type == "mps" else torch.float64
 
@@ -228,6 +228,6 @@ def great_circle_km(start: Tensor, end: Tensor) -> Tensor:
         >>> round(great_circle_km(berkeley, paris).item())
         8937
     """
-    wide = _wide_dtype(start.device)
+    wide = wide_dtype(start.device)
     u, v = to_xyz(start.to(wide)), to_xyz(end.to(wide))
     return 2 * EARTH_RADIUS_KM * torch.atan2((u - v).norm(dim=-1), (u + v).norm(dim=-1))

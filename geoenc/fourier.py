@@ -10,7 +10,7 @@ def geometric(first: float, last: float, num: int, *, device: torch.device | Non
     """Scales r_s = first (last / first)^(s / (num - 1)), s = 0 .. num - 1; r_0 = first if num = 1.
 
     Shape:
-        ``(num,)`` float64 (float32 on devices without float64).
+        ``(num,)`` float64; on the CPU if the device has no float64.
 
     Example:
         >>> from geoenc.fourier import geometric
@@ -18,9 +18,10 @@ def geometric(first: float, last: float, num: int, *, device: torch.device | Non
         tensor([1.0000e-01, 1.0000e+00, 1.0000e+01, 1.0000e+02, 1.0000e+03],
                dtype=torch.float64)
     """
-    wide = torch.float32 if device is not None and device.type == "mps" else torch.float64
+    if device is not None and device.type == "mps":
+        device = None
     step = math.log(last / first) / max(num - 1, 1)
-    return first * torch.exp(step * torch.arange(num, dtype=wide, device=device))
+    return first * torch.exp(step * torch.arange(num, dtype=torch.float64, device=device))
 
 
 def check_scales(num_frequencies: int, min_radius: float, max_radius: float) -> None:
@@ -29,8 +30,7 @@ def check_scales(num_frequencies: int, min_radius: float, max_radius: float) -> 
     Raises:
         ValueError: fewer than one frequency, or radii that are not 0 < min_radius <= max_radius.
     """
-    if num_frequencies < 1:
-        raise ValueError(f"expected num_frequencies of at least 1, got {num_frequencies}")
+    check_frequencies(num_frequencies)
     if not 0 < min_radius <= max_radius < math.inf:
         raise ValueError(
             f"expected 0 < min_radius <= max_radius, got min_radius={min_radius}, "
@@ -38,14 +38,59 @@ def check_scales(num_frequencies: int, min_radius: float, max_radius: float) -> 
         )
 
 
-def sin_cos(turns: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """sin(2 pi t) and cos(2 pi t) of long phases, in ``dtype``.
+def check_frequencies(num_frequencies: int) -> None:
+    """Refuse fewer than one frequency."""
+    if num_frequencies < 1:
+        raise ValueError(f"expected num_frequencies of at least 1, got {num_frequencies}")
 
-    Whole turns are removed while the phase is still float64; only the remainder, which lies in
-    [-1/2, 1/2], is narrowed. So the error stays near 3e-7 in float32 at any wavelength.
+
+def turns(x: Tensor, frequency: Tensor) -> Tensor:
+    """The phase x f in turns (cycles) without its whole turns: x f - round(x f).
+
+    Where x is float64, so is the product. Where x is float32, on devices that have no float64,
+    the frequency is split into two float32 numbers and the rounding error of the product is
+    carried along (Dekker's product): the error is near 1e-7 turns instead of 6e-8 x f.
 
     Args:
-        turns: phase in turns (cycles), float64.
+        x: coordinates, float64 or float32.
+        frequency: turns per unit of x, float64; broadcasts with ``x``.
+
+    Example:
+        >>> import torch
+        >>> from geoenc.fourier import turns
+        >>> turns(torch.tensor(10.0).double(), torch.tensor([0.33, 2.0]).double())
+        tensor([0.3000, 0.0000], dtype=torch.float64)
+
+    Reference:
+        Dekker, A floating-point technique for extending the available precision, 1971.
+    """
+    if x.dtype == torch.float64:
+        phase = x * frequency
+        return phase - phase.round()
+    high = frequency.to(torch.float32)
+    low = (frequency - high.double()).to(x.device, torch.float32)
+    high = high.to(x.device)
+    phase = x * high
+    (x1, x2), (f1, f2) = _halves(x), _halves(high)
+    error = ((x1 * f1 - phase) + x1 * f2 + x2 * f1) + x2 * f2
+    return (phase - phase.round()) + (error + x * low)
+
+
+def _halves(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Two float32 numbers of 12 bits whose sum is x, so that products of them are exact."""
+    scaled = x * 4097.0
+    high = scaled - (scaled - x)
+    return high, x - high
+
+
+def sin_cos(turns: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """sin(2 pi t) and cos(2 pi t) of phases in turns, in ``dtype``.
+
+    Whole turns are removed before the phase is narrowed; the remainder lies in [-1/2, 1/2]. So
+    the error stays near 3e-7 in float32 at any wavelength.
+
+    Args:
+        turns: phase in turns (cycles), as wide as the device can.
         dtype: of the result: float64 or float32.
     """
     angle = ((turns - turns.round()) * (2 * math.pi)).to(dtype)

@@ -1,12 +1,19 @@
 """PositionEncoder: everything about a position encoder that is not mathematics."""
 
-from collections.abc import Callable
-from typing import Any, ClassVar
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from geoenc.component import Component
+from geoenc.coordinates import wide_dtype
+from geoenc.waves import Fill, Waves, compiled
+
+BLOCK_ELEMENTS = 2**19
+"""Numbers in a block of codes: about 2 MB of float32, which stay in the cache of a core."""
+WORTH_COMPILING = 2**32
+"""Numbers to write before the seconds of compiling are won back."""
 
 
 class PositionEncoder(Component, root=True):
@@ -21,19 +28,21 @@ class PositionEncoder(Component, root=True):
     Attributes:
         wraps_antimeridian: the code at longitude -180 equals the code at 180.
         wraps_poles: the code at a pole does not depend on the longitude.
+        takes_time: places come with a time, ``forward(lonlat, time)``.
         wavelengths: sinusoidal encoders only: ``(F,)`` degrees.
 
     Shape:
-        ``(..., 2)`` degrees, longitude first, to ``(..., out_features)`` in the dtype of the
-        module (float32 unless ``.double()``, ``.half()`` or ``.to(dtype)`` was called). NaN rows
-        give NaN rows.
+        ``(..., 2)`` degrees, longitude first (and time ``(...)``, a fraction of the year, if the
+        encoder takes it), to ``(..., out_features)`` in the dtype of the module (float32 unless
+        ``.double()``, ``.half()`` or ``.to(dtype)`` was called). NaN rows give NaN rows.
 
     Raises:
-        ValueError: the last dimension is not 2.
+        ValueError: the last dimension is not 2; a time that is missing or of another shape.
     """
 
-    wraps_antimeridian: ClassVar[bool] = False
-    wraps_poles: ClassVar[bool] = False
+    wraps_antimeridian: bool = False
+    wraps_poles: bool = False
+    takes_time: bool = False
     _dtype_of_module: Tensor
 
     def __init__(self, out_features: int) -> None:
@@ -51,22 +60,136 @@ class PositionEncoder(Component, root=True):
         """float64 or float32, in which sines are taken once the phase is small."""
         return torch.float64 if self.dtype == torch.float64 else torch.float32
 
-    def forward(self, lonlat: Tensor) -> Tensor:
+    def forward(self, lonlat: Tensor, time: Tensor | None = None) -> Tensor:
         """Encode places; see the class for shapes and dtypes. Subclasses write `encode`."""
         if lonlat.shape[-1:] != (2,):
             raise ValueError(
                 f"expected lonlat of shape (..., 2) in degrees, got {tuple(lonlat.shape)}; "
                 "stack longitude and latitude along the last dimension"
             )
-        wide = torch.float32 if lonlat.device.type == "mps" else torch.float64
-        return self.encode(lonlat.to(wide)).to(self.dtype)
+        wide = wide_dtype(lonlat.device)
+        if not self.takes_time:
+            if time is not None:
+                raise ValueError(
+                    f"expected no time, because {type(self).__name__} encodes places only, got "
+                    f"{tuple(time.shape)}; give a LocationEncoder time=CyclicTime()"
+                )
+            return self.encode(lonlat.to(wide)).to(self.dtype)
+        if time is None or time.shape != lonlat.shape[:-1]:
+            raise ValueError(
+                f"expected time of shape {tuple(lonlat.shape[:-1])} (fraction of the year), got "
+                f"{None if time is None else tuple(time.shape)}"
+            )
+        encode: Any = self.encode
+        return encode(lonlat.to(wide), time.to(wide)).to(self.dtype)
 
     def encode(self, lonlat: Tensor) -> Tensor:
         """The formula: float64 ``(..., 2)`` degrees to ``(..., out_features)``.
 
         The result may be float64 or `working_dtype`; `forward` narrows it to the module's dtype.
+        An encoder with ``takes_time`` has the time, ``(...)`` float64, as second argument.
         """
         raise NotImplementedError
+
+    @torch.no_grad()
+    def write(
+        self,
+        lonlat: Tensor,
+        out: Tensor | None = None,
+        *,
+        time: Tensor | None = None,
+        compile: bool | None = None,
+    ) -> Tensor:
+        """The codes of many places written into ``out``, block by block, without gradient.
+
+        The same numbers as ``forward`` to 1e-6, with no more than some megabytes beside ``out``.
+
+        Args:
+            lonlat: ``(N, 2)`` degrees.
+            out: ``(N, out_features)`` with any strides; made if absent.
+            time: ``(N,)``, for encoders that take it.
+            compile: fuse the waves of a sinusoidal encoder into one compiled pass. None: do so
+                where the output has more than 4 billion numbers. Without a compiler the plain
+                formula is used.
+
+        Example:
+            >>> import torch, geoenc
+            >>> lonlat = geoenc.sampling.uniform(1000)
+            >>> geoenc.Space2VecGrid(16).write(lonlat).shape
+            torch.Size([1000, 64])
+        """
+        shape = (len(lonlat), self.out_features)
+        if out is None:
+            out = torch.empty(shape, dtype=self.dtype, device=lonlat.device)
+        if out.shape != shape:
+            raise ValueError(f"expected out of shape {shape}, got {tuple(out.shape)}")
+        for rows, fill in self._plan(lonlat, compile):
+            fill(lonlat[rows], out[rows], *([] if time is None else [time[rows]]))
+        return out
+
+    @torch.no_grad()
+    def blocks(
+        self, lonlat: Tensor, *, time: Tensor | None = None, compile: bool | None = None
+    ) -> Iterator[tuple[slice, Tensor]]:
+        """The codes of many places for a consumer that takes each block while it is in cache.
+
+        Args:
+            lonlat, time, compile: as for `write`.
+
+        Yields:
+            The rows, and their codes ``(rows, out_features)`` in a buffer that **the next block
+            overwrites**.
+
+        Example:
+            >>> import torch, geoenc
+            >>> lonlat = geoenc.sampling.uniform(1000)
+            >>> sum(code.square().sum() for rows, code in geoenc.XYZ().blocks(lonlat)).round()
+            tensor(1000.)
+        """
+        buffer = None
+        for rows, fill in self._plan(lonlat, compile):
+            part = lonlat[rows]
+            if buffer is None:
+                buffer = self._scratch(len(part), lonlat.device)
+            code = buffer[: len(part)]
+            fill(part, code, *([] if time is None else [time[rows]]))
+            yield rows, code
+
+    @property
+    def _block_rows(self) -> int:
+        """Places in a block: their codes should stay in cache."""
+        return min(max(BLOCK_ELEMENTS // max(self.out_features, 1), 512), 65536)
+
+    def _scratch(self, rows: int, device: torch.device) -> Tensor:
+        """The buffer of `blocks`, ``(rows, out_features)`` with the strides that suit `_filler`."""
+        return torch.empty(rows, self.out_features, dtype=self.dtype, device=device)
+
+    def _filler(self, rows: int, device: torch.device, compile: bool) -> Callable[..., None]:
+        """A function ``fill(lonlat, out)`` for blocks of at most ``rows`` places."""
+        waves = self._waves() if compile and self.dtype == torch.float32 else None
+        fast: Fill | None = None
+        if waves is not None:
+            fast = compiled(waves, torch.empty(rows, self.out_features, device=device))
+        return fast or self._fill
+
+    def _fill(self, lonlat: Tensor, out: Tensor, *time: Tensor) -> None:
+        out.copy_(self(lonlat, *time))
+
+    def _waves(self) -> Waves | None:
+        """The columns as products of two sines, if that is what they are."""
+        return None
+
+    def _plan(
+        self, lonlat: Tensor, compile: bool | None
+    ) -> Iterator[tuple[slice, Callable[..., None]]]:
+        if lonlat.ndim != 2:
+            raise ValueError(f"expected lonlat of shape (N, 2), got {tuple(lonlat.shape)}")
+        if compile is None:
+            compile = len(lonlat) * self.out_features > WORTH_COMPILING
+        size = min(self._block_rows, max(len(lonlat), 1))
+        fill = self._filler(size, lonlat.device, compile)
+        for start in range(0, len(lonlat), size):
+            yield slice(start, start + size), fill
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
         """Move buffers with the module but keep their dtype: scales and anchors stay float64."""

@@ -32,11 +32,7 @@ class Direct(PositionEncoder):
     def __init__(self, extent: Sequence[float] = (-180.0, 180.0, -90.0, 90.0)) -> None:
         super().__init__(out_features=2)
         self.extent = extent
-        if len(extent) != 4 or not (extent[0] < extent[1] and extent[2] < extent[3]):
-            raise ValueError(
-                f"expected extent (west, east, south, north) with west < east and south < north, "
-                f"got {tuple(extent)}"
-            )
+        check_extent(extent)
 
     def encode(self, lonlat: Tensor) -> Tensor:
         """See the class."""
@@ -50,3 +46,12 @@ def unit_extent(lonlat: Tensor, extent: Sequence[float]) -> Tensor:
     return torch.stack(
         [2 * (lon - west) / (east - west) - 1, 2 * (lat - south) / (north - south) - 1], -1
     )
+
+
+def check_extent(extent: Sequence[float]) -> None:
+    """Refuse an extent that is not (west, east, south, north) in this order."""
+    if len(extent) != 4 or not (extent[0] < extent[1] and extent[2] < extent[3]):
+        raise ValueError(
+            f"expected extent (west, east, south, north) with west < east and south < north, "
+            f"got {tuple(extent)}"
+        )

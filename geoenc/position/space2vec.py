@@ -1,22 +1,26 @@
 """Space2Vec: sines and cosines of the coordinates at many scales, along two or three directions."""
 
 import math
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from geoenc.fourier import check_scales, geometric, sin_cos
+from geoenc.fourier import check_scales, geometric, sin_cos, turns
 from geoenc.position.base import PositionEncoder
+from geoenc.waves import Waves
 
 
 class _Space2Vec(PositionEncoder):
-    """Scales in degrees, and what both variants say about them."""
+    """Scales in degrees; sine and cosine of d / r for every direction d of the plane."""
+
+    directions: ClassVar[tuple[tuple[float, float], ...]]
 
     def __init__(
-        self, columns: int, num_frequencies: int, min_radius: float, max_radius: float
+        self, num_frequencies: int = 32, *, min_radius: float = 0.1, max_radius: float = 360.0
     ) -> None:
         check_scales(num_frequencies, min_radius, max_radius)
-        super().__init__(out_features=columns * num_frequencies)
+        super().__init__(out_features=2 * len(self.directions) * num_frequencies)
         self.num_frequencies = num_frequencies
         self.min_radius, self.max_radius = min_radius, max_radius
 
@@ -25,12 +29,39 @@ class _Space2Vec(PositionEncoder):
         """``(F,)`` degrees, 2 pi r: the radius divides degrees inside the sine."""
         return 2 * math.pi * geometric(self.min_radius, self.max_radius, self.num_frequencies)
 
-    def _sin_cos(self, directions: Tensor) -> tuple[Tensor, Tensor]:
-        """Of ``(..., directions)`` degrees at every scale: two of ``(..., directions, F)``."""
+    def _sin_cos(self, lonlat: Tensor) -> Tensor:
+        """Sine and cosine of every direction at every scale, ``(..., directions, F, 2)``."""
         radius = geometric(
-            self.min_radius, self.max_radius, self.num_frequencies, device=directions.device
+            self.min_radius, self.max_radius, self.num_frequencies, device=lonlat.device
         )
-        return sin_cos(directions[..., None] / (2 * math.pi * radius), self.working_dtype)
+        frequency = 1 / (2 * math.pi * radius)
+        lon, lat = lonlat[..., :1], lonlat[..., 1:]
+        phases = [
+            sum(
+                turns(axis, part * frequency)
+                for axis, part in ((lon, east), (lat, north))
+                if part != 0
+            )
+            for east, north in self.directions
+        ]
+        return torch.stack(sin_cos(torch.stack(phases, -2), self.working_dtype), -1)
+
+    def _waves(self) -> Waves:
+        frequency = 1 / self.wavelengths
+        first = torch.tensor(self.directions, dtype=torch.float64).T[..., None, None] * (
+            frequency[:, None].expand(-1, 2)
+        )
+        phase = torch.tensor([0, 0.25], dtype=torch.float64).expand(first.shape[1:])
+        order = self._order(torch.arange(first[0].numel()).view(first.shape[1:]))
+        return Waves(torch.Tensor.double, first.flatten(1)[:, order], phase.flatten()[order])
+
+    def _order(self, columns: Tensor) -> Tensor:
+        """``(..., directions, F, 2)`` in the published order of the columns."""
+        raise NotImplementedError
+
+    def encode(self, lonlat: Tensor) -> Tensor:
+        """See the class."""
+        return self._order(self._sin_cos(lonlat))
 
 
 class Space2VecGrid(_Space2Vec):
@@ -59,14 +90,10 @@ class Space2VecGrid(_Space2Vec):
         The paper prints the cosine first; the published code and its weights have the sine first.
     """
 
-    def __init__(
-        self, num_frequencies: int = 32, *, min_radius: float = 0.1, max_radius: float = 360.0
-    ) -> None:
-        super().__init__(4, num_frequencies, min_radius, max_radius)
+    directions = ((1.0, 0.0), (0.0, 1.0))
 
-    def encode(self, lonlat: Tensor) -> Tensor:
-        """See the class."""
-        return torch.stack(self._sin_cos(lonlat), -1).flatten(-3)
+    def _order(self, columns: Tensor) -> Tensor:
+        return columns.flatten(-3)
 
 
 class Space2VecTheory(_Space2Vec):
@@ -91,14 +118,7 @@ class Space2VecTheory(_Space2Vec):
         Mai et al., ICLR 2020, equation 4, after the grid cells of Gao et al., ICLR 2019.
     """
 
-    def __init__(
-        self, num_frequencies: int = 32, *, min_radius: float = 0.1, max_radius: float = 360.0
-    ) -> None:
-        super().__init__(6, num_frequencies, min_radius, max_radius)
+    directions = ((1.0, 0.0), (-0.5, math.sqrt(3) / 2), (-0.5, -math.sqrt(3) / 2))
 
-    def encode(self, lonlat: Tensor) -> Tensor:
-        """See the class."""
-        lon, lat = lonlat.unbind(-1)
-        across = lat * (math.sqrt(3) / 2)
-        directions = torch.stack([lon, across - lon / 2, -across - lon / 2], -1)
-        return torch.stack(self._sin_cos(directions), -1).transpose(-3, -2).flatten(-3)
+    def _order(self, columns: Tensor) -> Tensor:
+        return columns.transpose(-3, -2).flatten(-3)

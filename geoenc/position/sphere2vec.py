@@ -5,8 +5,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from geoenc.fourier import check_scales, geometric, sin_cos
+from geoenc.fourier import check_scales, geometric, sin_cos, turns
 from geoenc.position.base import PositionEncoder
+from geoenc.waves import Waves
 
 
 class _Sphere2Vec(PositionEncoder):
@@ -14,43 +15,90 @@ class _Sphere2Vec(PositionEncoder):
 
     At radius 1 the columns contain the unit vector. At any other scale whose 1 / r is not an
     integer the code jumps at the antimeridian and depends on the longitude at the poles.
+
+    Attributes:
+        columns: what is computed for each scale: products of sines and cosines of lon and lat in
+            radians, and of L = lon / r and P = lat / r.
     """
 
-    columns: ClassVar[int]
+    columns: ClassVar[tuple[str, ...]]
 
     def __init__(
         self, num_frequencies: int = 32, *, min_radius: float = 0.001, max_radius: float = 1.0
     ) -> None:
         check_scales(num_frequencies, min_radius, max_radius)
-        super().__init__(out_features=self.columns * num_frequencies)
+        super().__init__(out_features=self._width(num_frequencies))
         self.num_frequencies = num_frequencies
         self.min_radius, self.max_radius = min_radius, max_radius
+
+    @classmethod
+    def _width(cls, num_frequencies: int) -> int:
+        return len(cls.columns) * num_frequencies
 
     @property
     def wavelengths(self) -> Tensor:
         """``(F,)`` degrees, 360 r: the radius divides radians inside the sine."""
         return 360 * geometric(self.min_radius, self.max_radius, self.num_frequencies)
 
-    def _scaled(self, lonlat: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """sin and cos of lon / r, then sin and cos of lat / r, each ``(..., F)``."""
-        radius = geometric(
-            self.min_radius, self.max_radius, self.num_frequencies, device=lonlat.device
-        )
-        sin, cos = sin_cos(lonlat[..., None] / (360 * radius), self.working_dtype)
-        return sin[..., 0, :], cos[..., 0, :], sin[..., 1, :], cos[..., 1, :]
+    @property
+    def wraps_antimeridian(self) -> bool:  # type: ignore[override]
+        """True if every 1 / r is an integer, as with radii 1/64 to 1 at 7 scales."""
+        return self._whole(1)
 
-    def _unscaled(self, lonlat: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """sin(lon), cos(lon) and cos(lat), each ``(..., 1)``."""
-        sin, cos = sin_cos(lonlat / 360, self.working_dtype)
-        return sin[..., :1], cos[..., :1], cos[..., 1:]
+    def _whole(self, step: int, first: int = 0) -> bool:
+        """Is every 1 / r one of first, first + step, first + 2 step ... (to rounding)?"""
+        steps = (360 / self.wavelengths - first) / step
+        return bool(((steps - steps.round()).abs() < 1e-9 * steps.abs().clamp_min(1)).all())
 
     def encode(self, lonlat: Tensor) -> Tensor:
         """See the class."""
-        return torch.stack(self._terms(lonlat), -1).flatten(-2)
+        factors = self._factors(lonlat)
+        terms = [
+            factors[one] if not other else factors[one] * factors[other]
+            for one, other in map(_pair, self.columns)
+        ]
+        return torch.stack(torch.broadcast_tensors(*terms), -1).flatten(-2)
 
-    def _terms(self, lonlat: Tensor) -> list[Tensor]:
-        """The columns of one scale, in the published order, each ``(..., F)``."""
-        raise NotImplementedError
+    def _factors(self, lonlat: Tensor) -> dict[str, Tensor]:
+        """Every sine and cosine: of L and P ``(..., F)``, of lon and lat ``(..., 1)``."""
+        radius = geometric(
+            self.min_radius, self.max_radius, self.num_frequencies, device=lonlat.device
+        )
+        whole = geometric(1, 1, 1, device=lonlat.device)
+        factors = {}
+        for axis, names in enumerate((("L", "lon"), ("P", "lat"))):
+            for name, scale in zip(names, (radius, whole), strict=True):
+                phase = turns(lonlat[..., axis, None], 1 / (360 * scale))
+                sin, cos = sin_cos(phase, self.working_dtype)
+                factors |= {f"sin {name}": sin, f"cos {name}": cos}
+        return factors
+
+    def _waves(self) -> Waves:
+        return _waves([_pair(column) for column in self.columns], 1 / self.wavelengths)
+
+
+def _pair(column: str) -> tuple[str, str]:
+    """``"cos P sin L"`` as ``("cos P", "sin L")``; the second is empty for a single factor."""
+    words = column.split()
+    return " ".join(words[:2]), " ".join(words[2:])
+
+
+def _waves(columns: list[tuple[str, str]], frequency: Tensor) -> Waves:
+    """Each column at each frequency (slowest) as two sines with their frequencies and phases."""
+    whole = torch.full_like(frequency, 1 / 360)
+    axes = {"L": (0, frequency), "P": (1, frequency), "lon": (0, whole), "lat": (1, whole)}
+    parameters = []
+    for side in (0, 1):
+        a = frequency.new_zeros(2, len(frequency), len(columns))
+        p = frequency.new_full((len(frequency), len(columns)), 0.25)
+        for index, column in enumerate(columns):
+            if column[side]:
+                function, name = column[side].split()
+                axis, values = axes[name]
+                a[axis, :, index] = values
+                p[:, index] = 0.0 if function == "sin" else 0.25
+        parameters += [a.flatten(1), p.flatten()]
+    return Waves(torch.Tensor.double, *parameters)
 
 
 class Sphere2VecC(_Sphere2Vec):
@@ -74,11 +122,12 @@ class Sphere2VecC(_Sphere2Vec):
         Mai et al., Sphere2Vec, ISPRS Journal 2023, equation 4 (sphereC).
     """
 
-    columns = 3
+    columns = ("sin P", "cos P cos L", "cos P sin L")
 
-    def _terms(self, lonlat: Tensor) -> list[Tensor]:
-        sin_lon, cos_lon, sin_lat, cos_lat = self._scaled(lonlat)
-        return [sin_lat, cos_lat * cos_lon, cos_lat * sin_lon]
+    @property
+    def wraps_poles(self) -> bool:  # type: ignore[override]
+        """True if every 1 / r is an odd integer: then cos P is 0 at the poles."""
+        return self._whole(2, first=1)
 
 
 class Sphere2VecCPlus(_Sphere2Vec):
@@ -102,11 +151,7 @@ class Sphere2VecCPlus(_Sphere2Vec):
         Mai et al., Sphere2Vec, ISPRS Journal 2023, equation 7 (sphereC+).
     """
 
-    columns = 6
-
-    def _terms(self, lonlat: Tensor) -> list[Tensor]:
-        sin_lon, cos_lon, sin_lat, cos_lat = self._scaled(lonlat)
-        return [sin_lat, cos_lat, sin_lon, cos_lon, cos_lat * cos_lon, cos_lat * sin_lon]
+    columns = ("sin P", "cos P", "sin L", "cos L", "cos P cos L", "cos P sin L")
 
 
 class Sphere2VecM(_Sphere2Vec):
@@ -131,18 +176,12 @@ class Sphere2VecM(_Sphere2Vec):
         Mai et al., Sphere2Vec, ISPRS Journal 2023, equation 5 (sphereM).
     """
 
-    columns = 5
+    columns = ("sin P", "cos P cos lon", "cos lat cos L", "cos P sin lon", "cos lat sin L")
 
-    def _terms(self, lonlat: Tensor) -> list[Tensor]:
-        sin_lon, cos_lon, sin_lat, cos_lat = self._scaled(lonlat)
-        sin_lon1, cos_lon1, cos_lat1 = self._unscaled(lonlat)
-        return [
-            sin_lat,
-            cos_lat * cos_lon1,
-            cos_lat1 * cos_lon,
-            cos_lat * sin_lon1,
-            cos_lat1 * sin_lon,
-        ]
+    @property
+    def wraps_poles(self) -> bool:  # type: ignore[override]
+        """True if every 1 / r is an odd integer: then cos P is 0 at the poles."""
+        return self._whole(2, first=1)
 
 
 class Sphere2VecMPlus(_Sphere2Vec):
@@ -170,18 +209,69 @@ class Sphere2VecMPlus(_Sphere2Vec):
         ``max_radius`` to load its weights.
     """
 
-    columns = 8
+    columns = (
+        *("sin P", "cos P", "sin L", "cos L"),
+        *("cos P cos lon", "cos lat cos L", "cos P sin lon", "cos lat sin L"),
+    )
 
-    def _terms(self, lonlat: Tensor) -> list[Tensor]:
-        sin_lon, cos_lon, sin_lat, cos_lat = self._scaled(lonlat)
-        sin_lon1, cos_lon1, cos_lat1 = self._unscaled(lonlat)
-        return [
-            sin_lat,
-            cos_lat,
-            sin_lon,
-            cos_lon,
-            cos_lat * cos_lon1,
-            cos_lat1 * cos_lon,
-            cos_lat * sin_lon1,
-            cos_lat1 * sin_lon,
-        ]
+
+class Sphere2VecDFS(_Sphere2Vec):
+    """[all products of (sin L_i, cos L_i) and (sin P_j, cos P_j)], then the grid: double Fourier.
+
+    L_i = lon / r_i and P_j = lat / r_j in radians, for every pair of scales i, j. Columns: with
+    A = [sin L_1 .. sin L_F, cos L_1 .. cos L_F] and B likewise of P, first A_i B_j, i slowest;
+    then per scale sin P, cos P, sin L, cos L.
+
+    Args:
+        num_frequencies: F, how many scales; the width grows with its square.
+        min_radius, max_radius: without unit, as for `Sphere2VecC`.
+
+    Shape:
+        ``(..., 2)`` to ``(..., 4 F^2 + 4 F)``.
+
+    Example:
+        >>> import torch, geoenc
+        >>> geoenc.Sphere2VecDFS(8)(torch.tensor([12.3, 45.6])).shape
+        torch.Size([288])
+
+    Reference:
+        Mai et al., Sphere2Vec, ISPRS Journal 2023, equation 6 (dfs).
+
+    Differs:
+        TorchSpatial's copy ignores ``min_radius``, as for `Sphere2VecMPlus`.
+    """
+
+    columns = ("sin P", "cos P", "sin L", "cos L")
+
+    def __init__(
+        self, num_frequencies: int = 8, *, min_radius: float = 0.01, max_radius: float = 1.0
+    ) -> None:
+        super().__init__(num_frequencies, min_radius=min_radius, max_radius=max_radius)
+
+    @classmethod
+    def _width(cls, num_frequencies: int) -> int:
+        return 4 * num_frequencies**2 + 4 * num_frequencies
+
+    def encode(self, lonlat: Tensor) -> Tensor:
+        """See the class."""
+        factors = self._factors(lonlat)
+        east = torch.cat([factors["sin L"], factors["cos L"]], -1)
+        north = torch.cat([factors["sin P"], factors["cos P"]], -1)
+        products = (east[..., :, None] * north[..., None, :]).flatten(-2)
+        return torch.cat([products, super().encode(lonlat)], -1)
+
+    def _waves(self) -> Waves:
+        grid = super()._waves()
+        frequency = 1 / self.wavelengths
+        zero, one = torch.zeros_like(frequency), torch.full_like(frequency, 0.25)
+        both, phase = torch.cat([frequency, frequency]), torch.cat([zero, one])
+        none = torch.zeros_like(both)
+        east = torch.stack([both, none]).repeat_interleave(len(both), 1)
+        north = torch.stack([none, both]).repeat(1, len(both))
+        return Waves(
+            grid.coordinates,
+            torch.cat([east, grid.first], 1),
+            torch.cat([phase.repeat_interleave(len(both)), grid.phase]),
+            torch.cat([north, torch.zeros_like(grid.first)], 1),
+            torch.cat([phase.repeat(len(both)), torch.full_like(grid.phase, 0.25)]),
+        )
