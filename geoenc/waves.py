@@ -10,13 +10,14 @@ This is the fast way to fill large arrays; `PositionEncoder.encode` is the formu
 import logging
 import types
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 _SINE = (6.28318516, -41.34165503, 81.60100406, -76.54978208, 39.53670433)
-"""sin(2 pi r) / r in powers of r^2 for |r| <= 1/4: made by ``benchmarks/speed/fit_sine.py``."""
+_COSINE = (0.9999999998, -19.73920855, 64.93934663, -85.45357163, 60.14401513, -24.98223784)
+"""sin(2 pi r) / r and cos(2 pi r) in powers of r^2 for |r| <= 1/4: see `benchmarks.speed`."""
 
 Fill = Callable[[Tensor, Tensor], None]
 
@@ -42,51 +43,105 @@ class Waves(NamedTuple):
         """The columns by the library's sine, float64: ``(n, 2)`` to ``(n, D)``."""
         c = self.coordinates(lonlat)
         value = self.amplitude * torch.sin(2 * torch.pi * (c @ self.first + self.phase))
-        if self.second is None:
+        if self.second is None or self.second_phase is None:
             return value
         return value * torch.sin(2 * torch.pi * (c @ self.second + self.second_phase))
 
 
-def compiled(waves: Waves, out: Tensor) -> Fill | None:
-    """A function ``fill(lonlat, out)`` for blocks shaped as ``out``, or None without a compiler.
+def compiled(waves: Waves, rows: int, device: torch.device) -> Fill | None:
+    """A function ``fill(lonlat, out)`` for blocks of at most ``rows`` places, float32 out.
 
-    Compiling takes some seconds; the result is tried once, on the poles, before it is returned.
+    Returns:
+        None where nothing can be compiled: there is no compiler, or it fails.
     """
-    rows = len(out)
-    kernel = _one_sine if waves.second is None else _two_sines
-    # a code object of its own, because the compiler keeps few versions of each
-    code = types.FunctionType(kernel.__code__.replace(co_name=kernel.__name__), kernel.__globals__)
-    run = torch.compile(code, fullgraph=True, dynamic=False)
-    parameters = [one.to(out.device) for one in waves[1:5] if isinstance(one, Tensor)]
-    staged = torch.zeros(rows, 2, dtype=torch.float64, device=out.device)
+    amplitude = waves.amplitude
+    first, phase = waves.first.to(device), waves.phase.to(device)
+    if waves.second is None or waves.second_phase is None:
+        run = _compiled(lambda c, out: out.copy_(amplitude * _sine(_phase(c, first, phase))))
+    else:
+        second, other = waves.second.to(device), waves.second_phase.to(device)
+
+        def product(c: Tensor, out: Tensor) -> None:
+            out.copy_(amplitude * _sine(_phase(c, first, phase)) * _sine(_phase(c, second, other)))
+
+        run = _compiled(product)
+    staged = torch.zeros(rows, 2, dtype=torch.float64, device=device)
+    whole = torch.empty(rows, waves.first.shape[1], device=device)
 
     def fill(lonlat: Tensor, out: Tensor) -> None:
-        if len(lonlat) == rows and out.is_contiguous():
-            run(waves.coordinates(lonlat), *parameters, waves.amplitude, out)
+        if len(lonlat) == rows and out.is_contiguous() and out.dtype == torch.float32:
+            run(waves.coordinates(lonlat), out)
             return
         staged[: len(lonlat)] = lonlat
-        whole = torch.empty(rows, out.shape[-1], dtype=out.dtype, device=out.device)
-        run(waves.coordinates(staged), *parameters, waves.amplitude, whole)
+        run(waves.coordinates(staged), whole)
         out.copy_(whole[: len(lonlat)])
 
+    return fill if _works(lambda: fill(staged, whole)) else None
+
+
+def compiled_rows(
+    formula: Callable[[Tensor], Tensor], rows: int, device: torch.device
+) -> Callable[[Tensor], Tensor] | None:
+    """``formula``, ``(2, n)`` to ``(D, n)``, compiled for at most ``rows`` places, or None.
+
+    Returns:
+        A function from lonlat ``(n, 2)`` to the transposed view ``(n, D)``.
+    """
+    run = _compiled(formula)
+    staged = torch.zeros(2, rows, dtype=torch.float64, device=device)
+
+    def code(lonlat: Tensor) -> Tensor:
+        staged[:, : len(lonlat)] = lonlat.T
+        return run(staged).T[: len(lonlat)]
+
+    return code if _works(lambda: code(staged.T)) else None
+
+
+def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compiled with a code object of its own, because the compiler keeps few versions of each."""
+    copy: Any = types.FunctionType(
+        function.__code__.replace(),
+        function.__globals__,
+        closure=function.__closure__,
+    )
+    options: Any = {"cpp.enable_floating_point_contract_flag": "fast"}
+    return torch.compile(copy, fullgraph=True, dynamic=False, options=options)
+
+
+def _works(trial: Callable[[], object]) -> bool:
     try:
-        fill(staged, out)
-    except Exception as error:  # the compiler raises what it likes: none is found, it is broken
-        logging.getLogger(__name__).info("no compiled waves, the plain formula is used: %s", error)
-        return None
-    return fill
+        trial()
+    except Exception as error:  # the compiler raises what it likes
+        logging.getLogger(__name__).info("nothing compiled, the plain formula is used: %s", error)
+        return False
+    return True
+
+
+def fused_sin_cos(turns: Tensor) -> tuple[Tensor, Tensor]:
+    """sin(2 pi t) and cos(2 pi t) in float32 by polynomials, for compiled graphs."""
+    sign, r = _reduced(turns)
+    square = r * r
+    return sign * r * _polynomial(square, _SINE), sign * _polynomial(square, _COSINE)
 
 
 def _sine(turns: Tensor) -> Tensor:
-    """sin(2 pi t) in float32 with an error near 1.5e-7; t is float64 and may be long."""
+    """sin(2 pi t) in float32 with an error near 2e-7; t is float64 and may be long."""
+    sign, r = _reduced(turns)
+    return sign * r * _polynomial(r * r, _SINE)
+
+
+def _reduced(turns: Tensor) -> tuple[Tensor, Tensor]:
+    """Sign and r, |r| <= 1/4, with sin 2 pi t = sign sin 2 pi r, and so the cosine."""
     t = (turns - torch.round(turns)).to(torch.float32)
     half = torch.round(2 * t)
-    r = t - half * 0.5
-    square = r * r
-    value = torch.full_like(square, _SINE[-1])
-    for coefficient in _SINE[-2::-1]:
-        value = value * square + coefficient
-    return (1 - 2 * half.abs()) * r * value
+    return 1 - 2 * half.abs(), t - half * 0.5
+
+
+def _polynomial(x: Tensor, coefficients: tuple[float, ...]) -> Tensor:
+    value = x * coefficients[-1] + coefficients[-2]
+    for coefficient in coefficients[-3::-1]:
+        value = value * x + coefficient
+    return value
 
 
 def _phase(c: Tensor, frequency: Tensor, phase: Tensor) -> Tensor:
@@ -94,13 +149,3 @@ def _phase(c: Tensor, frequency: Tensor, phase: Tensor) -> Tensor:
     for axis in range(c.shape[-1]):
         total = total + c[:, axis, None] * frequency[axis]
     return total
-
-
-def _one_sine(c: Tensor, first: Tensor, p: Tensor, amplitude: float, out: Tensor) -> None:
-    out.copy_(amplitude * _sine(_phase(c, first, p)))
-
-
-def _two_sines(
-    c: Tensor, first: Tensor, p: Tensor, second: Tensor, q: Tensor, amplitude: float, out: Tensor
-) -> None:
-    out.copy_(amplitude * _sine(_phase(c, first, p)) * _sine(_phase(c, second, q)))

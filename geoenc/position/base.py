@@ -8,7 +8,6 @@ from torch import Tensor
 
 from geoenc.component import Component
 from geoenc.coordinates import wide_dtype
-from geoenc.waves import Fill, Waves, compiled
 
 BLOCK_ELEMENTS = 2**19
 """Numbers in a block of codes: about 2 MB of float32, which stay in the cache of a core."""
@@ -108,7 +107,7 @@ class PositionEncoder(Component, root=True):
             lonlat: ``(N, 2)`` degrees.
             out: ``(N, out_features)`` with any strides; made if absent.
             time: ``(N,)``, for encoders that take it.
-            compile: fuse the waves of a sinusoidal encoder into one compiled pass. None: do so
+            compile: a sinusoidal encoder in one compiled pass. None: do so
                 where the output has more than 4 billion numbers. Without a compiler the plain
                 formula is used.
 
@@ -123,7 +122,10 @@ class PositionEncoder(Component, root=True):
             out = torch.empty(shape, dtype=self.dtype, device=lonlat.device)
         if out.shape != shape:
             raise ValueError(f"expected out of shape {shape}, got {tuple(out.shape)}")
-        for rows, fill in self._plan(lonlat, compile):
+        size, compiling = self._plan(lonlat, compile)
+        fill = self._filler(size, lonlat.device, compiling)
+        for start in range(0, len(lonlat), size):
+            rows = slice(start, start + size)
             fill(lonlat[rows], out[rows], *([] if time is None else [time[rows]]))
         return out
 
@@ -146,50 +148,39 @@ class PositionEncoder(Component, root=True):
             >>> sum(code.square().sum() for rows, code in geoenc.XYZ().blocks(lonlat)).round()
             tensor(1000.)
         """
-        buffer = None
-        for rows, fill in self._plan(lonlat, compile):
-            part = lonlat[rows]
-            if buffer is None:
-                buffer = self._scratch(len(part), lonlat.device)
-            code = buffer[: len(part)]
-            fill(part, code, *([] if time is None else [time[rows]]))
-            yield rows, code
+        size, compiling = self._plan(lonlat, compile)
+        code = self._coder(size, lonlat.device, compiling)
+        for start in range(0, len(lonlat), size):
+            rows = slice(start, start + size)
+            yield rows, code(lonlat[rows], *([] if time is None else [time[rows]]))
 
     @property
     def _block_rows(self) -> int:
         """Places in a block: their codes should stay in cache."""
         return min(max(BLOCK_ELEMENTS // max(self.out_features, 1), 512), 65536)
 
-    def _scratch(self, rows: int, device: torch.device) -> Tensor:
-        """The buffer of `blocks`, ``(rows, out_features)`` with the strides that suit `_filler`."""
-        return torch.empty(rows, self.out_features, dtype=self.dtype, device=device)
-
-    def _filler(self, rows: int, device: torch.device, compile: bool) -> Callable[..., None]:
-        """A function ``fill(lonlat, out)`` for blocks of at most ``rows`` places."""
-        waves = self._waves() if compile and self.dtype == torch.float32 else None
-        fast: Fill | None = None
-        if waves is not None:
-            fast = compiled(waves, torch.empty(rows, self.out_features, device=device))
-        return fast or self._fill
-
-    def _fill(self, lonlat: Tensor, out: Tensor, *time: Tensor) -> None:
-        out.copy_(self(lonlat, *time))
-
-    def _waves(self) -> Waves | None:
-        """The columns as products of two sines, if that is what they are."""
-        return None
-
-    def _plan(
-        self, lonlat: Tensor, compile: bool | None
-    ) -> Iterator[tuple[slice, Callable[..., None]]]:
+    def _plan(self, lonlat: Tensor, compile: bool | None) -> tuple[int, bool]:
+        """Places in a block, and whether to compile."""
         if lonlat.ndim != 2:
             raise ValueError(f"expected lonlat of shape (N, 2), got {tuple(lonlat.shape)}")
         if compile is None:
             compile = len(lonlat) * self.out_features > WORTH_COMPILING
-        size = min(self._block_rows, max(len(lonlat), 1))
-        fill = self._filler(size, lonlat.device, compile)
-        for start in range(0, len(lonlat), size):
-            yield slice(start, start + size), fill
+        return min(self._block_rows, max(len(lonlat), 1)), compile
+
+    def _filler(self, rows: int, device: torch.device, compile: bool) -> Callable[..., None]:
+        """A function ``fill(lonlat, out)`` for blocks of at most ``rows`` places."""
+
+        def fill(lonlat: Tensor, out: Tensor, *time: Tensor) -> None:
+            out.copy_(self(lonlat, *time))
+
+        return fill
+
+    def _coder(self, rows: int, device: torch.device, compile: bool) -> Callable[..., Tensor]:
+        """A function ``code(lonlat)`` for blocks of at most ``rows`` places.
+
+        Its result has any strides and holds until the next call.
+        """
+        return self.forward
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
         """Move buffers with the module but keep their dtype: scales and anchors stay float64."""

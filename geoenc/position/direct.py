@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from geoenc.fourier import exact
 from geoenc.position.base import PositionEncoder
 
 
@@ -41,9 +42,9 @@ class Direct(PositionEncoder):
 
 def unit_extent(lonlat: Tensor, extent: Sequence[float]) -> Tensor:
     """Places scaled so that the edges (west, east, south, north) become -1 and 1."""
-    west, east, south, north = extent
-    lon, lat = lonlat.unbind(-1)
-    return torch.stack(
+    west, east, south, north = map(exact, extent)
+    lon, lat = lonlat.split(1, -1)
+    return torch.cat(
         [2 * (lon - west) / (east - west) - 1, 2 * (lat - south) / (north - south) - 1], -1
     )
 

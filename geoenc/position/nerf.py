@@ -4,12 +4,12 @@ import torch
 from torch import Tensor
 
 from geoenc.coordinates import to_xyz
-from geoenc.fourier import check_frequencies, sin_cos, turns
-from geoenc.position.base import PositionEncoder
+from geoenc.fourier import SinCos, check_frequencies, turns
+from geoenc.position.sinusoidal import Sinusoidal
 from geoenc.waves import Waves
 
 
-class NeRF(PositionEncoder):
+class NeRF(Sinusoidal):
     """[sin(2^k pi c), cos(2^k pi c)] for c in (x, y, z) of the unit vector, k = 0 .. F - 1.
 
     Columns: first all sines, then all cosines; axis slowest, then k. Every frequency has a whole
@@ -57,15 +57,14 @@ class NeRF(PositionEncoder):
         k = torch.arange(self.num_frequencies, dtype=torch.float64, device=device)
         return 2 ** (k - 1)
 
-    def encode(self, lonlat: Tensor) -> Tensor:
+    def rows(self, lonlat: Tensor, sin_cos: SinCos) -> Tensor:
         """See the class."""
-        xyz = to_xyz(lonlat)
-        sin, cos = sin_cos(
-            turns(xyz[..., None], self._frequency(lonlat.device)), self.working_dtype
-        )
-        return torch.cat([sin.flatten(-2), cos.flatten(-2)], -1)
+        xyz = to_xyz(lonlat.T).T.contiguous()
+        sin, cos = sin_cos(turns(xyz[:, None], self._frequency(lonlat.device)[:, None]))
+        return torch.cat([sin.flatten(0, 1), cos.flatten(0, 1)])
 
-    def _waves(self) -> Waves:
+    def waves(self) -> Waves:
+        """See `Sinusoidal.waves`."""
         half = torch.block_diag(*[self._frequency()] * 3)
         phase = torch.zeros(2, 3 * self.num_frequencies, dtype=torch.float64)
         phase[1] = 0.25

@@ -7,9 +7,9 @@ import torch
 from torch import Generator, Tensor
 
 from geoenc.coordinates import equal_earth, to_xyz
-from geoenc.fourier import check_frequencies, sin_cos, turns
-from geoenc.position.base import PositionEncoder
+from geoenc.fourier import SinCos, check_frequencies, exact, turns
 from geoenc.position.direct import check_extent, unit_extent
+from geoenc.position.sinusoidal import Sinusoidal
 from geoenc.waves import Waves
 
 PLANES = {"degrees": 2, "xyz": 3, "equal_earth": 2}
@@ -17,7 +17,7 @@ _EQUATOR = 66.50336 / 180
 """Stretches the Equal Earth plane, in Earth radii, so that the equator is [-1, 1]."""
 
 
-class RFF(PositionEncoder):
+class RFF(Sinusoidal):
     """[cos(2 pi B c), sin(2 pi B c)], or sqrt(2 / F) cos(2 pi B c + b): B random and fixed.
 
     B is Gaussian with standard deviation ``scale``, in cycles per unit of the coordinates c:
@@ -101,22 +101,23 @@ class RFF(PositionEncoder):
         if self.plane == "xyz":
             return to_xyz(lonlat)
         if self.plane == "equal_earth":
-            return equal_earth(lonlat) * _EQUATOR
+            return equal_earth(lonlat) * exact(_EQUATOR)
         return unit_extent(lonlat, self.extent)
 
-    def encode(self, lonlat: Tensor) -> Tensor:
+    def rows(self, lonlat: Tensor, sin_cos: SinCos) -> Tensor:
         """See the class."""
-        c = self._coordinates(lonlat)
-        phase = sum(
-            turns(c[..., axis, None], self.frequency[:, axis]) for axis in range(c.shape[-1])
-        )
+        c = self._coordinates(lonlat.T).T.contiguous()
+        phase = torch.stack(
+            [turns(c[axis], self.frequency[:, axis, None]) for axis in range(len(c))]
+        ).sum(0)
         if self.shift is None:
-            sin, cos = sin_cos(phase, self.working_dtype)
-            return torch.cat([cos, sin], -1)
-        _, cos = sin_cos(phase + self.shift / (2 * math.pi), self.working_dtype)
+            sin, cos = sin_cos(phase)
+            return torch.cat([cos, sin])
+        _, cos = sin_cos(phase + (self.shift / (2 * math.pi))[:, None])
         return math.sqrt(2 / self.num_features) * cos
 
-    def _waves(self) -> Waves:
+    def waves(self) -> Waves:
+        """See `Sinusoidal.waves`."""
         first, quarter = self.frequency.T, self.frequency.new_full((self.num_features,), 0.25)
         if self.shift is None:
             phase = torch.cat([quarter, torch.zeros_like(quarter)])

@@ -6,12 +6,12 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from geoenc.fourier import check_scales, geometric, sin_cos, turns
-from geoenc.position.base import PositionEncoder
+from geoenc.fourier import SinCos, check_scales, exact, geometric, turns
+from geoenc.position.sinusoidal import Sinusoidal
 from geoenc.waves import Waves
 
 
-class _Space2Vec(PositionEncoder):
+class _Space2Vec(Sinusoidal):
     """Scales in degrees; sine and cosine of d / r for every direction d of the plane."""
 
     directions: ClassVar[tuple[tuple[float, float], ...]]
@@ -29,39 +29,27 @@ class _Space2Vec(PositionEncoder):
         """``(F,)`` degrees, 2 pi r: the radius divides degrees inside the sine."""
         return 2 * math.pi * geometric(self.min_radius, self.max_radius, self.num_frequencies)
 
-    def _sin_cos(self, lonlat: Tensor) -> Tensor:
-        """Sine and cosine of every direction at every scale, ``(..., directions, F, 2)``."""
+    def rows(self, lonlat: Tensor, sin_cos: SinCos) -> Tensor:
+        """See the class."""
         radius = geometric(
             self.min_radius, self.max_radius, self.num_frequencies, device=lonlat.device
         )
-        frequency = 1 / (2 * math.pi * radius)
-        lon, lat = lonlat[..., :1], lonlat[..., 1:]
-        phases = [
-            sum(
-                turns(axis, part * frequency)
-                for axis, part in ((lon, east), (lat, north))
-                if part != 0
-            )
-            for east, north in self.directions
-        ]
-        return torch.stack(sin_cos(torch.stack(phases, -2), self.working_dtype), -1)
+        frequency = 1 / (exact(2 * math.pi) * radius)
+        directions = torch.tensor(self.directions, dtype=torch.float64).to(lonlat)
+        sin, cos = sin_cos(turns((directions @ lonlat)[:, None], frequency[:, None]))
+        return self._order(torch.stack([sin, cos], 2)).flatten(0, 2)
 
-    def _waves(self) -> Waves:
-        frequency = 1 / self.wavelengths
-        first = torch.tensor(self.directions, dtype=torch.float64).T[..., None, None] * (
-            frequency[:, None].expand(-1, 2)
-        )
+    def waves(self) -> Waves:
+        """See `Sinusoidal.waves`."""
+        directions = torch.tensor(self.directions, dtype=torch.float64).T[..., None, None]
+        first = directions * (1 / self.wavelengths)[:, None].expand(-1, 2)
         phase = torch.tensor([0, 0.25], dtype=torch.float64).expand(first.shape[1:])
-        order = self._order(torch.arange(first[0].numel()).view(first.shape[1:]))
-        return Waves(torch.Tensor.double, first.flatten(1)[:, order], phase.flatten()[order])
+        columns = self._order(torch.arange(phase.numel()).view(phase.shape)).flatten()
+        return Waves(torch.Tensor.double, first.flatten(1)[:, columns], phase.flatten()[columns])
 
-    def _order(self, columns: Tensor) -> Tensor:
-        """``(..., directions, F, 2)`` in the published order of the columns."""
-        raise NotImplementedError
-
-    def encode(self, lonlat: Tensor) -> Tensor:
-        """See the class."""
-        return self._order(self._sin_cos(lonlat))
+    def _order(self, waves: Tensor) -> Tensor:
+        """``(directions, F, 2, ...)`` in the published order of the columns."""
+        return waves
 
 
 class Space2VecGrid(_Space2Vec):
@@ -92,9 +80,6 @@ class Space2VecGrid(_Space2Vec):
 
     directions = ((1.0, 0.0), (0.0, 1.0))
 
-    def _order(self, columns: Tensor) -> Tensor:
-        return columns.flatten(-3)
-
 
 class Space2VecTheory(_Space2Vec):
     """[sin(d / r), cos(d / r)] for three projections d of (lon, lat), 120 degrees apart.
@@ -120,5 +105,5 @@ class Space2VecTheory(_Space2Vec):
 
     directions = ((1.0, 0.0), (-0.5, math.sqrt(3) / 2), (-0.5, -math.sqrt(3) / 2))
 
-    def _order(self, columns: Tensor) -> Tensor:
-        return columns.transpose(-3, -2).flatten(-3)
+    def _order(self, waves: Tensor) -> Tensor:
+        return waves.transpose(0, 1)

@@ -5,12 +5,12 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from geoenc.fourier import check_scales, geometric, sin_cos, turns
-from geoenc.position.base import PositionEncoder
+from geoenc.fourier import SinCos, check_scales, geometric, turns
+from geoenc.position.sinusoidal import Sinusoidal
 from geoenc.waves import Waves
 
 
-class _Sphere2Vec(PositionEncoder):
+class _Sphere2Vec(Sinusoidal):
     """Scales without unit: the angle in radians is divided by the radius; 360 r degrees repeat.
 
     At radius 1 the columns contain the unit vector. At any other scale whose 1 / r is not an
@@ -50,30 +50,31 @@ class _Sphere2Vec(PositionEncoder):
         steps = (360 / self.wavelengths - first) / step
         return bool(((steps - steps.round()).abs() < 1e-9 * steps.abs().clamp_min(1)).all())
 
-    def encode(self, lonlat: Tensor) -> Tensor:
+    def rows(self, lonlat: Tensor, sin_cos: SinCos) -> Tensor:
         """See the class."""
-        factors = self._factors(lonlat)
+        factors = self._factors(lonlat, sin_cos)
         terms = [
             factors[one] if not other else factors[one] * factors[other]
             for one, other in map(_pair, self.columns)
         ]
-        return torch.stack(torch.broadcast_tensors(*terms), -1).flatten(-2)
+        return torch.stack(terms, 1).flatten(0, 1)
 
-    def _factors(self, lonlat: Tensor) -> dict[str, Tensor]:
-        """Every sine and cosine: of L and P ``(..., F)``, of lon and lat ``(..., 1)``."""
+    def _factors(self, lonlat: Tensor, sin_cos: SinCos) -> dict[str, Tensor]:
+        """Every sine and cosine: of L and P ``(F, n)``, of lon and lat ``(n,)``."""
         radius = geometric(
             self.min_radius, self.max_radius, self.num_frequencies, device=lonlat.device
         )
-        whole = geometric(1, 1, 1, device=lonlat.device)
-        factors = {}
-        for axis, names in enumerate((("L", "lon"), ("P", "lat"))):
-            for name, scale in zip(names, (radius, whole), strict=True):
-                phase = turns(lonlat[..., axis, None], 1 / (360 * scale))
-                sin, cos = sin_cos(phase, self.working_dtype)
-                factors |= {f"sin {name}": sin, f"cos {name}": cos}
-        return factors
+        scaled = sin_cos(turns(lonlat[:, None], 1 / (360 * radius[:, None])))
+        unscaled = sin_cos(lonlat / 360)
+        return {
+            f"{function} {name}": values[axis]
+            for names, both in ((("L", "P"), scaled), (("lon", "lat"), unscaled))
+            for function, values in zip(("sin", "cos"), both, strict=True)
+            for axis, name in enumerate(names)
+        }
 
-    def _waves(self) -> Waves:
+    def waves(self) -> Waves:
+        """See `Sinusoidal.waves`."""
         return _waves([_pair(column) for column in self.columns], 1 / self.wavelengths)
 
 
@@ -87,18 +88,19 @@ def _waves(columns: list[tuple[str, str]], frequency: Tensor) -> Waves:
     """Each column at each frequency (slowest) as two sines with their frequencies and phases."""
     whole = torch.full_like(frequency, 1 / 360)
     axes = {"L": (0, frequency), "P": (1, frequency), "lon": (0, whole), "lat": (1, whole)}
-    parameters = []
-    for side in (0, 1):
+
+    def side(index: int) -> tuple[Tensor, Tensor]:
         a = frequency.new_zeros(2, len(frequency), len(columns))
         p = frequency.new_full((len(frequency), len(columns)), 0.25)
-        for index, column in enumerate(columns):
-            if column[side]:
-                function, name = column[side].split()
+        for column, pair in enumerate(columns):
+            if pair[index]:
+                function, name = pair[index].split()
                 axis, values = axes[name]
-                a[axis, :, index] = values
-                p[:, index] = 0.0 if function == "sin" else 0.25
-        parameters += [a.flatten(1), p.flatten()]
-    return Waves(torch.Tensor.double, *parameters)
+                a[axis, :, column] = values
+                p[:, column] = 0.0 if function == "sin" else 0.25
+        return a.flatten(1), p.flatten()
+
+    return Waves(torch.Tensor.double, *side(0), *side(1))
 
 
 class Sphere2VecC(_Sphere2Vec):
@@ -252,16 +254,17 @@ class Sphere2VecDFS(_Sphere2Vec):
     def _width(cls, num_frequencies: int) -> int:
         return 4 * num_frequencies**2 + 4 * num_frequencies
 
-    def encode(self, lonlat: Tensor) -> Tensor:
+    def rows(self, lonlat: Tensor, sin_cos: SinCos) -> Tensor:
         """See the class."""
-        factors = self._factors(lonlat)
-        east = torch.cat([factors["sin L"], factors["cos L"]], -1)
-        north = torch.cat([factors["sin P"], factors["cos P"]], -1)
-        products = (east[..., :, None] * north[..., None, :]).flatten(-2)
-        return torch.cat([products, super().encode(lonlat)], -1)
+        factors = self._factors(lonlat, sin_cos)
+        east = torch.cat([factors["sin L"], factors["cos L"]])
+        north = torch.cat([factors["sin P"], factors["cos P"]])
+        grid = torch.stack([factors[name] for name in self.columns], 1)
+        return torch.cat([(east[:, None] * north).flatten(0, 1), grid.flatten(0, 1)])
 
-    def _waves(self) -> Waves:
-        grid = super()._waves()
+    def waves(self) -> Waves:
+        """See `Sinusoidal.waves`."""
+        grid = super().waves()
         frequency = 1 / self.wavelengths
         zero, one = torch.zeros_like(frequency), torch.full_like(frequency, 0.25)
         both, phase = torch.cat([frequency, frequency]), torch.cat([zero, one])
