@@ -17,7 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import geoenc
+from geoenc.cli import example, properties
 from geoenc.component import Component
+from geoenc.coordinates import EARTH_RADIUS_KM
 from geoenc.recipes.config import Config
 
 ROOT = Path(geoenc.__file__).parent
@@ -31,6 +33,7 @@ def write(folder: Path) -> None:
         "differences.md": differences(),
         "settings.md": settings(),
         "cli.md": command_line(),
+        "published-encoders.md": published_encoders(),
     }
     for name, text in parts.items():
         path = folder / name
@@ -41,49 +44,76 @@ def write(folder: Path) -> None:
 def encoder_properties() -> str:
     """One row per position encoder of the registry, as its constructor's defaults make it."""
     lines = [
-        "| Class | Columns | By default | Wavelengths, degrees | of radius r | Continuous at ±180° "
-        "| One code per pole |",
-        "|---|---|---|---|---|---|---|",
+        "| Class | Columns | By default | Parameters | Wavelengths, degrees | Shortest, km "
+        "| of radius r | Joins at ±180° | One code per pole |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for name, cls in sorted(Component.registry.items()):
         if not issubclass(cls, geoenc.PositionEncoder) or not cls.__module__.startswith("geoenc."):
             continue
-        encoder = cls()
-        waves = getattr(encoder, "wavelengths", None)
-        lengths = unit = "–"
-        if waves is not None:
-            low, high = waves.min().item(), waves.max().item()
+        try:
+            encoder = example(cls)
+        except TypeError:  # a width or data that only the user knows
+            lines.append(f"| {{py:obj}}`~geoenc.{name}` | given {'| – ' * 7}|")
+            continue
+        it = properties(encoder)
+        low, high = it["shortest_wave"], it["longest_wave"]
+        lengths = kilometres = "–"
+        if low is not None:
             lengths = _rounded(low) if low == high else f"{_rounded(low)} to {_rounded(high)}"
-            unit = _unit(encoder, low)
-        yes_no = ["yes" if value else "no" for value in (cls.wraps_antimeridian, cls.wraps_poles)]
+            kilometres = f"{low * math.radians(EARTH_RADIUS_KM):,.0f}"
+        joins = ["yes" if it[edge] else "no" for edge in ("antimeridian", "poles")]
         cells = [
-            f"{{py:obj}}`~geoenc.{name}`", _columns(cls), str(encoder.out_features),
-            lengths, unit, *yes_no,
+            f"{{py:obj}}`~geoenc.{name}`", _columns(cls), f"{it['columns']:,}",
+            f"{it['parameters']:,}", lengths, kilometres, _unit(encoder, low), *joins,
         ]  # fmt: skip
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 
 def _columns(cls: Any) -> str:
-    if "num_frequencies" not in inspect.signature(cls).parameters:
-        return str(cls().out_features)
-    each = cls(1).out_features
-    assert cls(5).out_features == 5 * each
-    return f"{each} F"
+    """The width as a polynomial of F (or of the degree L), if there is one; else as it is."""
+    for argument, letter in (("num_frequencies", "F"), ("num_features", "F"), ("degree", "L")):
+        if argument not in inspect.signature(cls).parameters:
+            continue
+        one, two, three = (cls(**{argument: count}).out_features for count in (1, 2, 3))
+        square = (three - 2 * two + one) // 2
+        linear = two - one - 3 * square
+        constant = one - linear - square
+        terms = [(square, f" {letter}²"), (linear, f" {letter}"), (constant, "")]
+        return " + ".join(f"{count}{of}".removeprefix("1 ") for count, of in terms if count)
+    return f"{example(cls).out_features:,}"
 
 
-def _unit(encoder: Any, shortest: float) -> str:
-    if not hasattr(encoder, "min_radius"):
+def _unit(encoder: Any, shortest: float | None) -> str:
+    if shortest is None or not hasattr(encoder, "min_radius"):
         return "–"
     ratio = shortest / encoder.min_radius
     if math.isclose(ratio, 2 * math.pi):
         return "2π r"
-    assert math.isclose(ratio, 360)
-    return "360 r"
+    return "360 r" if math.isclose(ratio, 360) else "–"
 
 
 def _rounded(value: float) -> str:
     return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def published_encoders() -> str:
+    """One row per complete encoder that is known by name."""
+    lines = ["| Name | Position | Network | Width | Parameters | Settings from | Notes |"]
+    lines.append("|---" * 7 + "|")
+    for name in geoenc.published.names():
+        entry = geoenc.published.entry(name)
+        parts = entry.config.get("encoders", [entry.config])
+        position, network = (parts[0][part]["name"] for part in ("position", "network"))
+        model = geoenc.published.encoder(name)
+        cells = [
+            f"`{name}`", f"{f'{len(parts)} ' * (len(parts) > 1)}`{position}`", f"`{network}`",
+            f"{entry.out_features:,}", f"{sum(p.numel() for p in model.parameters()):,}",
+            f"{entry.paper}; {entry.source}", entry.notes,
+        ]  # fmt: skip
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
 
 
 def differences() -> str:

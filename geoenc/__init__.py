@@ -12,51 +12,79 @@ from geoenc.coordinates import as_lonlat
 from geoenc.encoder import LocationEncoder, SumEncoder
 from geoenc.losses import CSPLoss, InfoNCELoss, LocationQueue, PresenceAbsenceLoss
 from geoenc.models import DualEncoder, LocationClassifier
-from geoenc.network import FFN, Network, ResidualNet
+from geoenc.network import FFN, Linear, Network, ResidualNet, Siren
 from geoenc.position import (
+    RBF,
+    RFF,
     XYZ,
     Direct,
+    GPS2VecCells,
+    HashGrid,
+    Herglotz,
+    NeRF,
     PositionEncoder,
+    Raster,
+    SoftVoronoi,
     Space2VecGrid,
     Space2VecTheory,
     Sphere2VecC,
     Sphere2VecCPlus,
+    Sphere2VecDFS,
     Sphere2VecM,
     Sphere2VecMPlus,
+    SphericalHarmonics,
+    Tile,
     Wrap,
 )
 from geoenc.pretrained import from_pretrained
-from geoenc.temporal import CyclicTime, TimeEncoder
+from geoenc.temporal import CyclicTime, LinearTime, TimeEncoder
 
 __all__ = [
     "FFN",
+    "RBF",
+    "RFF",
     "XYZ",
     "CSPLoss",
     "CyclicTime",
     "Direct",
     "DualEncoder",
+    "GPS2VecCells",
+    "HashGrid",
+    "Herglotz",
     "InfoNCELoss",
+    "Linear",
+    "LinearTime",
     "LocationClassifier",
     "LocationEncoder",
     "LocationQueue",
+    "NeRF",
     "Network",
     "PositionEncoder",
     "PresenceAbsenceLoss",
+    "Raster",
     "ResidualNet",
+    "Siren",
+    "SoftVoronoi",
     "Space2VecGrid",
     "Space2VecTheory",
     "Sphere2VecC",
     "Sphere2VecCPlus",
+    "Sphere2VecDFS",
     "Sphere2VecM",
     "Sphere2VecMPlus",
+    "SphericalHarmonics",
     "SumEncoder",
+    "Tile",
     "TimeEncoder",
     "Wrap",
     "as_lonlat",
     "from_pretrained",
 ]
 
-_SUBMODULES = {"coordinates", "data", "losses", "metrics", "plot", "recipes", "sampling", "testing"}
+_SUBMODULES = {
+    *("coordinates", "data", "losses", "metrics", "plot", "published", "recipes", "sampling"),
+    "testing",
+}
 
 
 def __getattr__(name: str) -> ModuleType:

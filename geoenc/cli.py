@@ -1,6 +1,8 @@
 """The command line: each command calls the library and says what it did."""
 
+import inspect
 import logging
+import math
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -66,11 +68,64 @@ def list_components(options: Any) -> int:
     }
     for family in [options.family] if options.family else families:
         print(f"{family}:")
-        for name, cls in sorted(Component.registry.items()):
-            if issubclass(cls, families[family]):
-                summary = (cls.__doc__ or "").strip().partition("\n")[0].replace("``", "")
-                print(f"  {name:18}{summary}")
+        found = sorted(Component.registry.items())
+        classes = {name: cls for name, cls in found if issubclass(cls, families[family])}
+        if family == "position":
+            _list_position(classes)
+            continue
+        for name, cls in classes.items():
+            print(f"  {name:18}{_formula(cls)}")
     return 0
+
+
+def _list_position(classes: dict[str, Any]) -> None:
+    """The properties of each position encoder with its defaults, and its formula below."""
+    from geoenc.coordinates import EARTH_RADIUS_KM
+
+    degree_km = math.radians(EARTH_RADIUS_KM)
+    heads = ("columns", "parameters", "shortest wave", "180°", "poles")
+    print(f"  {'':18}{heads[0]:>8}{heads[1]:>12}   {heads[2]:22}{heads[3]:6}{heads[4]}")
+    for name, cls in classes.items():
+        try:
+            it = properties(example(cls))
+        except TypeError:
+            print(f"  {name:18}needs arguments")
+        else:
+            wave = it["shortest_wave"]
+            shown = "–" if wave is None else f"{wave:.3g}° ({wave * degree_km:,.0f} km)"
+            edges = ["joins" if it[key] else "jumps" for key in ("antimeridian", "poles")]
+            print(
+                f"  {name:18}{it['columns']:8,}{it['parameters']:12,}   {shown:22}"
+                f"{edges[0]:6}{edges[1]}"
+            )
+        print(f"      {_formula(cls)}")
+    print("\n  with the defaults of each; joins: one code on both sides of 180°, one for a pole")
+
+
+def example(cls: Any) -> Any:
+    """A position encoder with its defaults; what it draws is the same each time."""
+    import torch
+
+    if "generator" in inspect.signature(cls).parameters:
+        return cls(generator=torch.Generator().manual_seed(0))
+    return cls()
+
+
+def properties(encoder: Any) -> dict[str, Any]:
+    """What tells position encoders apart: size, finest scale in degrees, continuity."""
+    waves = getattr(encoder, "wavelengths", None)
+    return {
+        "columns": encoder.out_features,
+        "parameters": sum(one.numel() for one in encoder.parameters() if one.requires_grad),
+        "shortest_wave": None if waves is None else waves.min().item(),
+        "longest_wave": None if waves is None else waves.max().item(),
+        "antimeridian": encoder.wraps_antimeridian,
+        "poles": encoder.wraps_poles,
+    }
+
+
+def _formula(cls: Any) -> str:
+    return (cls.__doc__ or "").strip().partition("\n")[0].replace("``", "")
 
 
 def _parser() -> Any:

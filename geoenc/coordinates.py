@@ -1,10 +1,13 @@
 """Places as tensors: the gate for values, unit vectors, the Equal Earth plane, distances."""
 
+import math
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from geoenc.fourier import exact
 
 EARTH_RADIUS_KM = 6371.0088
 """Mean radius of the Earth (IUGG), the only one in this library."""
@@ -159,7 +162,7 @@ def to_xyz(lonlat: Tensor) -> Tensor:
         >>> to_xyz(torch.tensor([90.0, 0.0])).round(decimals=6).abs()
         tensor([0., 1., 0.])
     """
-    lon, lat = torch.deg2rad(lonlat).unbind(-1)
+    lon, lat = (lonlat * exact(math.pi / 180)).unbind(-1)
     return torch.stack([lat.cos() * lon.cos(), lat.cos() * lon.sin(), lat.sin()], -1)
 
 
@@ -199,15 +202,18 @@ def equal_earth(lonlat: Tensor) -> Tensor:
     Reference:
         Savric, Patterson and Jenny, The Equal Earth map projection, IJGIS 2019, equation 7.
     """
-    a1, a2, a3, a4 = 1.340264, -0.081106, 0.000893, 0.003796
-    lon, lat = torch.deg2rad(lonlat).unbind(-1)
-    t = torch.asin(3**0.5 / 2 * lat.sin())
+    a1, a2, a3, a4 = map(exact, (1.340264, -0.081106, 0.000893, 0.003796))
+    lon, lat = (lonlat * exact(math.pi / 180)).split(1, -1)
+    sine = exact(3**0.5 / 2) * lat.sin()
+    cosine = (1 - sine * sine).sqrt()
+    t = sine.float().asin().to(sine.dtype)  # onnxruntime has no arcsine of float64; to it, add
+    t = t + (sine * t.cos() - cosine * t.sin())  # the sine of the rest, which is the rest
     square = t * t
     sixth = square**3
     slope = a1 + 3 * a2 * square + sixth * (7 * a3 + 9 * a4 * square)
-    x = 2 * 3**0.5 / 3 * lon * t.cos() / slope
+    x = exact(2 * 3**0.5 / 3) * lon * cosine / slope
     y = t * (a1 + a2 * square + sixth * (a3 + a4 * square))
-    return torch.stack([x, y], -1)
+    return torch.cat([x, y], -1)
 
 
 def great_circle_km(start: Tensor, end: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 """What the sinusoidal encoders share: geometric scales, and sine and cosine of long phases."""
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -20,8 +21,17 @@ def geometric(first: float, last: float, num: int, *, device: torch.device | Non
     """
     if device is not None and device.type == "mps":
         device = None
-    step = math.log(last / first) / max(num - 1, 1)
-    return first * torch.exp(step * torch.arange(num, dtype=torch.float64, device=device))
+    step = exact(math.log(last / first) / max(num - 1, 1))
+    steps = torch.arange(num, dtype=torch.float64, device=device)
+    return exact(first) * torch.exp(step * steps)
+
+
+def exact(value: float) -> Tensor:
+    """A constant as a float64 tensor of no dimension, which mixes with those of any device.
+
+    For what scales a long phase: a Python number is rounded to float32 when exported to ONNX.
+    """
+    return torch.tensor(value, dtype=torch.float64)
 
 
 def check_scales(num_frequencies: int, min_radius: float, max_radius: float) -> None:
@@ -45,11 +55,12 @@ def check_frequencies(num_frequencies: int) -> None:
 
 
 def turns(x: Tensor, frequency: Tensor) -> Tensor:
-    """The phase x f in turns (cycles) without its whole turns: x f - round(x f).
+    """The phase x f in turns (cycles).
 
     Where x is float64, so is the product. Where x is float32, on devices that have no float64,
-    the frequency is split into two float32 numbers and the rounding error of the product is
-    carried along (Dekker's product): the error is near 1e-7 turns instead of 6e-8 x f.
+    the frequency is split into two float32 numbers, the rounding error of the product is carried
+    along (Dekker's product) and whole turns are removed: the error is near 1e-7 turns instead of
+    6e-8 x f.
 
     Args:
         x: coordinates, float64 or float32.
@@ -59,14 +70,13 @@ def turns(x: Tensor, frequency: Tensor) -> Tensor:
         >>> import torch
         >>> from geoenc.fourier import turns
         >>> turns(torch.tensor(10.0).double(), torch.tensor([0.33, 2.0]).double())
-        tensor([0.3000, 0.0000], dtype=torch.float64)
+        tensor([ 3.3000, 20.0000], dtype=torch.float64)
 
     Reference:
         Dekker, A floating-point technique for extending the available precision, 1971.
     """
     if x.dtype == torch.float64:
-        phase = x * frequency
-        return phase - phase.round()
+        return x * frequency
     high = frequency.to(torch.float32)
     low = (frequency - high.double()).to(x.device, torch.float32)
     high = high.to(x.device)
@@ -83,15 +93,22 @@ def _halves(x: Tensor) -> tuple[Tensor, Tensor]:
     return high, x - high
 
 
+SinCos = Callable[[Tensor], tuple[Tensor, Tensor]]
+
+
 def sin_cos(turns: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """sin(2 pi t) and cos(2 pi t) of phases in turns, in ``dtype``.
 
-    Whole turns are removed before the phase is narrowed; the remainder lies in [-1/2, 1/2]. So
-    the error stays near 3e-7 in float32 at any wavelength.
+    On a CPU the sine is taken in float64, where it is the faster one too. Elsewhere, and in
+    compiled and exported graphs, whole turns are removed before the phase is narrowed and the
+    sine taken in ``dtype``. So the error stays near 3e-7 in float32 at any wavelength.
 
     Args:
         turns: phase in turns (cycles), as wide as the device can.
         dtype: of the result: float64 or float32.
     """
+    if turns.device.type == "cpu" and not torch.compiler.is_compiling():
+        angle = turns * (2 * math.pi)
+        return angle.sin().to(dtype), angle.cos().to(dtype)
     angle = ((turns - turns.round()) * (2 * math.pi)).to(dtype)
     return angle.sin(), angle.cos()

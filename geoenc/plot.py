@@ -13,6 +13,7 @@ from geoenc.coordinates import as_lonlat, equal_earth
 from geoenc.data.globe import countries
 from geoenc.encoder import LocationEncoder, SumEncoder
 from geoenc.models import LocationClassifier
+from geoenc.position import PositionEncoder
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -48,7 +49,7 @@ def pca_map(
 
 
 def similarity_map(
-    encoder: LocationEncoder | SumEncoder,
+    encoder: LocationEncoder | SumEncoder | PositionEncoder,
     at: Any,
     *,
     height: int = 180,
@@ -56,8 +57,11 @@ def similarity_map(
 ) -> "Axes":
     """cos(e(x), e(at)) for every place x of the world.
 
+    Of a position encoder this is its kernel: which places a network takes to be alike before it
+    has learned anything.
+
     Args:
-        encoder: any location encoder.
+        encoder: any location encoder, or a position encoder by itself.
         at: one place, (lon, lat) in degrees.
         height: rows of the map.
         ax: where to draw; new ones if None.
@@ -65,8 +69,16 @@ def similarity_map(
     place = as_lonlat(at)
     if place.shape != (2,):
         raise ValueError(f"expected one place (lon, lat), got shape {tuple(place.shape)}")
-    unit = torch.nn.functional.normalize(encoder.embed(sampling.lattice(height)).cpu(), dim=-1)
-    there = torch.nn.functional.normalize(encoder.embed(place).cpu(), dim=-1)
+    if isinstance(encoder, PositionEncoder):
+        device = encoder._dtype_of_module.device
+        with torch.no_grad():
+            there = encoder(place.to(device))
+            everywhere = encoder.write(sampling.lattice(height).flatten(0, 1).to(device))
+        everywhere = everywhere.unflatten(0, (height, -1))
+    else:
+        there, everywhere = encoder.embed(place), encoder.embed(sampling.lattice(height))
+    unit = torch.nn.functional.normalize(everywhere.cpu(), dim=-1)
+    there = torch.nn.functional.normalize(there.cpu(), dim=-1)
     ax = draw_map(unit @ there, ax=ax, cmap="RdBu_r", low=-1.0, high=1.0)
     x, y = equal_earth(place).tolist()
     ax.plot(x, y, marker="x", color="black", markersize=6)

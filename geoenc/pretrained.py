@@ -94,9 +94,9 @@ def from_pretrained(path: str | os.PathLike[str], *, expected: type[Component] =
             f"expected weights of {type(model).__name__} in {str(folder / WEIGHTS)!r}, but "
             f"{'; '.join(wrong[:5])}; save the model again"
         )
-    floating = {value.dtype for value in state.values() if value.is_floating_point()}
-    if len(floating) == 1:
-        model.to(floating.pop())
+    dtypes = {state[key].dtype for key, _ in model.named_parameters()}
+    if len(dtypes) == 1:
+        model.to(dtypes.pop())
     model.load_state_dict(state)
     return model.eval()
 

@@ -56,27 +56,33 @@ def compiled(waves: Waves, rows: int, device: torch.device) -> Fill | None:
     """
     amplitude = waves.amplitude
     first, phase = waves.first.to(device), waves.phase.to(device)
-    if waves.second is None or waves.second_phase is None:
-        run = _compiled(lambda c, out: out.copy_(amplitude * _sine(_phase(c, first, phase))))
-    else:
-        second, other = waves.second.to(device), waves.second_phase.to(device)
-
-        def product(c: Tensor, out: Tensor) -> None:
-            out.copy_(amplitude * _sine(_phase(c, first, phase)) * _sine(_phase(c, second, other)))
-
-        run = _compiled(product)
     staged = torch.zeros(rows, 2, dtype=torch.float64, device=device)
     whole = torch.empty(rows, waves.first.shape[1], device=device)
 
+    def one(c: Tensor, out: Tensor) -> None:
+        out.copy_(amplitude * _sine(_phase(c, first, phase)))
+
+    run = one
+    if waves.second is not None and waves.second_phase is not None:
+        second, other = waves.second.to(device), waves.second_phase.to(device)
+
+        def two(c: Tensor, out: Tensor) -> None:
+            out.copy_(amplitude * _sine(_phase(c, first, phase)) * _sine(_phase(c, second, other)))
+
+        run = two
+    fast = _compiled(run, waves.coordinates(staged), whole)
+    if fast is None:
+        return None
+
     def fill(lonlat: Tensor, out: Tensor) -> None:
         if len(lonlat) == rows and out.is_contiguous() and out.dtype == torch.float32:
-            run(waves.coordinates(lonlat), out)
+            fast(waves.coordinates(lonlat), out)
             return
         staged[: len(lonlat)] = lonlat
-        run(waves.coordinates(staged), whole)
+        fast(waves.coordinates(staged), whole)
         out.copy_(whole[: len(lonlat)])
 
-    return fill if _works(lambda: fill(staged, whole)) else None
+    return fill
 
 
 def compiled_rows(
@@ -87,34 +93,34 @@ def compiled_rows(
     Returns:
         A function from lonlat ``(n, 2)`` to the transposed view ``(n, D)``.
     """
-    run = _compiled(formula)
     staged = torch.zeros(2, rows, dtype=torch.float64, device=device)
+    fast = _compiled(formula, staged)
+    if fast is None:
+        return None
 
     def code(lonlat: Tensor) -> Tensor:
         staged[:, : len(lonlat)] = lonlat.T
-        return run(staged).T[: len(lonlat)]
+        return fast(staged).T[: len(lonlat)]
 
-    return code if _works(lambda: code(staged.T)) else None
+    return code
 
 
-def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compiled with a code object of its own, because the compiler keeps few versions of each."""
+def _compiled(function: Callable[..., Any], *trial: Tensor) -> Callable[..., Any] | None:
+    """Compiled and tried once, or None.
+
+    With a code object of its own, because the compiler keeps few versions of each.
+    """
     copy: Any = types.FunctionType(
-        function.__code__.replace(),
-        function.__globals__,
-        closure=function.__closure__,
+        function.__code__.replace(), function.__globals__, closure=function.__closure__
     )
     options: Any = {"cpp.enable_floating_point_contract_flag": "fast"}
-    return torch.compile(copy, fullgraph=True, dynamic=False, options=options)
-
-
-def _works(trial: Callable[[], object]) -> bool:
     try:
-        trial()
+        fast = torch.compile(copy, fullgraph=True, dynamic=False, options=options)
+        fast(*trial)
     except Exception as error:  # the compiler raises what it likes
         logging.getLogger(__name__).info("nothing compiled, the plain formula is used: %s", error)
-        return False
-    return True
+        return None
+    return fast
 
 
 def fused_sin_cos(turns: Tensor) -> tuple[Tensor, Tensor]:

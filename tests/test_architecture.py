@@ -25,6 +25,7 @@ FLOORS: dict[str, float] = {
     "geoenc.fourier": 0,
     "geoenc.harmonics": 0,
     "geoenc.sampling": 0,
+    "geoenc.waves": 0,
     "geoenc.distributed": 0,
     "geoenc._optional": 0,
     "geoenc._files": 0,
@@ -38,6 +39,7 @@ FLOORS: dict[str, float] = {
     # models, losses, metrics
     "geoenc.encoder": 3,
     "geoenc.models": 3,
+    "geoenc.published": 3.5,
     "geoenc.losses": 3,
     "geoenc.metrics": 3,
     # the outside world: first what reads it, then what shows it
@@ -76,11 +78,12 @@ PUBLIC = {
     *("Direct", "Wrap", "XYZ", "Tile", "Space2VecGrid", "Space2VecTheory"),
     *("Sphere2VecC", "Sphere2VecCPlus", "Sphere2VecM", "Sphere2VecMPlus", "Sphere2VecDFS"),
     *("NeRF", "RFF", "RBF", "SphericalHarmonics"),
-    *("FFN", "ResidualNet", "Siren", "CyclicTime"),
+    *("GPS2VecCells", "HashGrid", "Herglotz", "Raster", "SoftVoronoi"),
+    *("FFN", "Linear", "ResidualNet", "Siren", "CyclicTime", "LinearTime"),
     *("InfoNCELoss", "CSPLoss", "PresenceAbsenceLoss", "LocationQueue"),
     *("PositionEncoder", "Network", "TimeEncoder", "as_lonlat"),
 }
-NOT_YET = {"Tile", "Sphere2VecDFS", "NeRF", "RFF", "RBF", "SphericalHarmonics", "Siren"}
+NOT_YET: set[str] = set()
 """Names the library has promised and may still lack; take a name out when it arrives."""
 
 LATE = [
@@ -232,7 +235,10 @@ def test_all_is_what_can_be_imported(name: str) -> None:
     assert not hidden, f"{name} has {hidden} without saying so in __all__"
 
 
-SUBMODULES = ["coordinates", "sampling", "losses", "metrics", "data", "plot", "testing", "recipes"]
+SUBMODULES = [
+    *("coordinates", "sampling", "losses", "metrics", "data", "plot", "testing", "recipes"),
+    "published",
+]
 
 
 def test_submodules_are_there_after_import_geoenc() -> None:
@@ -261,6 +267,7 @@ def test_import_is_light() -> None:
     )
     imported = result.stdout.split()
     upper = ("geoenc.data", "geoenc.testing", "geoenc.plot", "geoenc.recipes", "geoenc.cli")
+    upper += ("geoenc.published",)
     heavy = [name for name in imported if name in LATE or name in upper]
     assert not heavy, f"import geoenc imports {heavy}; import them where they are first used"
     foreign = {name.partition(".")[0] for name in imported} - set(sys.stdlib_module_names)

@@ -5,6 +5,7 @@ import sys
 
 import pytest
 
+import geoenc
 from geoenc import cli
 
 
@@ -15,6 +16,25 @@ def test_list_names_registered_components(capsys) -> None:
     assert "FFN" not in shown
     assert cli.main(["list"]) == 0
     assert "ResidualNet" in capsys.readouterr().out
+
+
+def test_list_shows_size_finest_wave_and_seams(capsys) -> None:
+    assert cli.main(["list", "position"]) == 0
+    rows = {line.split()[0]: line for line in capsys.readouterr().out.splitlines() if line}
+    assert rows["XYZ"].split()[1:] == ["3", "0", "–", "joins", "joins"]
+    assert rows["Wrap"].split()[1:] == ["4", "0", "180°", "(20,015", "km)", "joins", "jumps"]
+    grid = geoenc.Space2VecGrid()
+    assert rows["Space2VecGrid"].split()[1:3] == [str(grid.out_features), "0"]
+    assert f"{grid.wavelengths.min():.3g}°" in rows["Space2VecGrid"]
+
+
+def test_properties_are_those_of_the_instance() -> None:
+    assert cli.properties(geoenc.Wrap(360.0))["longest_wave"] == 360
+    tiles = cli.properties(geoenc.Tile(4, 30.0))
+    assert (tiles["columns"], tiles["parameters"]) == (4, 12 * 6 * 4)
+    assert tiles["shortest_wave"] is None
+    first, again = (cli.example(geoenc.RFF).wavelengths for _ in range(2))
+    assert first.equal(again)
 
 
 def test_settings_are_explained(capsys) -> None:
@@ -57,7 +77,6 @@ def test_the_module_runs_and_knows_its_version() -> None:
         text=True,
         check=True,
     )
-    import geoenc
 
     assert done.stdout.strip() == geoenc.__version__
 

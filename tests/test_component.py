@@ -74,7 +74,7 @@ def test_config_is_the_signature_recursively() -> None:
             "layer_norm": True,
             "final_activation": True,
         },
-        "time": {"name": "CyclicTime"},
+        "time": {"name": "CyclicTime", "offset": 0.5},
     }
 
 
@@ -104,7 +104,12 @@ def test_in_features_follows_from_the_position_encoder() -> None:
     ("root", "config", "error", "words"),
     [
         (Component, {"name": "Space2VecGird"}, ValueError, ["did you mean Space2VecGrid"]),
-        (geoenc.Network, {"name": "q#9"}, ValueError, ["registered Network", "there are FFN, Res"]),
+        (
+            geoenc.Network,
+            {"name": "q#9"},
+            ValueError,
+            ["registered Network", "there are FFN, Linear, Res"],
+        ),
         (geoenc.Network, {"name": "XYZ"}, ValueError, ["expected a Network, got 'XYZ'"]),
         (Component, {"name": "builtins.print"}, ValueError, ["imported first"]),
         (Component, {"name": "Wrap", "x": 1}, TypeError, ["['latitude_period']", "got ['x']"]),
@@ -144,5 +149,5 @@ def test_config_refuses_what_json_cannot_hold(value: Any, words: str) -> None:
 def test_printing_shows_the_hyperparameters() -> None:
     shown = repr(geoenc.LocationEncoder(geoenc.Wrap(360.0), geoenc.ResidualNet(4, 8, depth=2)))
     assert "Wrap(latitude_period=360.0)" in shown
-    assert "in_features=4, out_features=8, depth=2, dropout=0.5" in shown
+    assert "in_features=4, out_features=8, hidden_features=None, depth=2, dropout=0.5" in shown
     assert "extent=(-180.0, 180.0, -90.0, 90.0)" in repr(geoenc.Direct())

@@ -3,6 +3,7 @@
 import importlib
 import inspect
 import json
+import logging
 import pkgutil
 from typing import Any, ClassVar
 
@@ -13,6 +14,13 @@ from torch import Tensor, nn
 import geoenc
 from geoenc import testing
 from geoenc.component import Component
+from geoenc.testing.export import check_portable
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:`isinstance\\(treespec, LeafSpec:FutureWarning"),
+]
+logging.getLogger("torch.__trace").disabled = True  # it would tell pytest every step
 
 ARGUMENTS: dict[str, list[dict[str, Any]]] = {
     "Direct": [{}, {"extent": (-162.0, -59.0, 20.0, 56.0)}],
@@ -20,10 +28,50 @@ ARGUMENTS: dict[str, list[dict[str, Any]]] = {
     "XYZ": [{}],
     "Space2VecGrid": [{"num_frequencies": 4}, {"num_frequencies": 3, "min_radius": 1e-6}],
     "Space2VecTheory": [{"num_frequencies": 5}, {"num_frequencies": 1}],
-    "Sphere2VecC": [{"num_frequencies": 5}, {"num_frequencies": 3, "min_radius": 3e-6}],
+    "Sphere2VecC": [
+        {"num_frequencies": 5},
+        {"num_frequencies": 3, "min_radius": 3e-6},
+        {"num_frequencies": 7, "min_radius": 1 / 64},
+        {"num_frequencies": 3, "min_radius": 1 / 9},
+    ],
     "Sphere2VecCPlus": [{"num_frequencies": 5}],
     "Sphere2VecM": [{"num_frequencies": 5}],
     "Sphere2VecMPlus": [{"num_frequencies": 5}],
+    "Sphere2VecDFS": [{"num_frequencies": 3}, {"num_frequencies": 4, "min_radius": 0.125}],
+    "SphericalHarmonics": [{"degree": 4}, {"degree": 0}, {"degree": 12}],
+    "NeRF": [{"num_frequencies": 4}, {"num_frequencies": 16}],
+    "RFF": [
+        {"num_features": 8},
+        {"num_features": 6, "scale": 16.0, "plane": "xyz", "shifted": True},
+        {"num_features": 6, "scale": 256.0, "plane": "equal_earth"},
+    ],
+    "Tile": [
+        {"out_features": 5, "cell_size": 13.0},
+        {"out_features": 3, "cell_size": 1e6},
+        {"out_features": 3, "cell_size": 7.0, "extent": (-162, -59, 20, 56)},
+    ],
+    "RBF": [
+        {"num_anchors": 6, "bandwidth": 40.0},
+        {"num_anchors": 5, "bandwidth": 25.0, "distance": "great_circle"},
+    ],
+    "Herglotz": [{"num_atoms": 6, "degree": 5}, {"num_atoms": 4, "degree": 15, "rotation": True}],
+    "SoftVoronoi": [
+        {"out_features": 8, "num_sites": 20, "site_features": 6, "num_tokens": 5},
+        {
+            "out_features": 6,
+            "num_sites": 12,
+            "site_features": 6,
+            "num_tokens": 8,
+            "gate": 0.25,
+            "attention": "cosine",
+        },
+    ],
+    "GPS2VecCells": [{"num_columns": 4, "num_rows": 3, "sigma_km": 300.0}],
+    "HashGrid": [
+        {"num_levels": 4, "base_resolution": 4, "table_size": 256},
+        {"num_levels": 2, "base_resolution": 4, "table_size": 128, "takes_time": True},
+    ],
+    "Raster": [{"out_features": 3, "height": 8, "width": 18}],
     "FFN": [
         {"in_features": 6, "out_features": 3, "hidden_features": 8},
         {
@@ -44,13 +92,38 @@ ARGUMENTS: dict[str, list[dict[str, Any]]] = {
         },
         {"in_features": 4, "out_features": 3, "depth": 0, "activation": "sigmoid"},
     ],
-    "ResidualNet": [{"in_features": 4, "out_features": 6, "depth": 2}],
-    "CyclicTime": [{}],
+    "Linear": [
+        {"in_features": 4, "out_features": 3},
+        {"in_features": 3, "out_features": 5, "bias": False},
+    ],
+    "ResidualNet": [
+        {"in_features": 4, "out_features": 6, "depth": 2},
+        {"in_features": 4, "out_features": 3, "hidden_features": 5, "depth": 1},
+    ],
+    "Siren": [
+        {"in_features": 4, "out_features": 3, "hidden_features": 8, "dropout": 0.5},
+        {
+            "in_features": 3,
+            "out_features": 5,
+            "hidden_features": 6,
+            "depth": 4,
+            "residual": True,
+            "hyperbolic": True,
+        },
+        {"in_features": 5, "out_features": 2, "hidden_features": 4, "depth": 1, "frequency": 3.0},
+    ],
+    "CyclicTime": [{}, {"offset": -1 / 24}],
+    "LinearTime": [{}],
     "LocationEncoder": [
         {
             "position": {"name": "XYZ"},
+            "network": {"name": "FFN", "in_features": 5, "out_features": 4},
+            "time": {"name": "CyclicTime"},
+        },
+        {
+            "position": {"name": "XYZ"},
             "network": {"name": "FFN", "in_features": 3, "out_features": 4},
-        }
+        },
     ],
     "SumEncoder": [
         {
@@ -105,6 +178,15 @@ REGISTERED = sorted(
 )
 
 
+PARTS = (geoenc.PositionEncoder, geoenc.Network, geoenc.TimeEncoder)
+IMAGE_FEATURES = ["RandomConvFeatures"]
+MODELS = [
+    name
+    for name in REGISTERED
+    if not issubclass(Component.registry[name], PARTS) and name not in IMAGE_FEATURES
+]
+
+
 def built(name: str) -> list[Any]:
     known = Component.registry[name]
     try:
@@ -117,38 +199,63 @@ def of_kind(kind: type) -> list[str]:
     return [name for name in REGISTERED if issubclass(Component.registry[name], kind)]
 
 
+def compiled_and_exported(check: Any, name: str, device: torch.device) -> None:
+    """Every setting is checked; the first, and any with time, also compiled and exported."""
+    for index, component in enumerate(built(name)):
+        outside = index == 0 or getattr(component, "takes_time", False)
+        check(component.to(device), compile=outside, export=outside)
+
+
 @pytest.mark.parametrize("name", of_kind(geoenc.PositionEncoder))
 def test_position_encoder(name: str, device: torch.device) -> None:
-    for encoder in built(name):
-        testing.check_position_encoder(encoder.to(device))
+    compiled_and_exported(testing.check_position_encoder, name, device)
 
 
 @pytest.mark.parametrize("name", of_kind(geoenc.Network))
 def test_network(name: str, device: torch.device) -> None:
-    for network in built(name):
-        testing.check_network(network.to(device))
+    compiled_and_exported(testing.check_network, name, device)
+
+
+@pytest.mark.parametrize("name", of_kind(geoenc.TimeEncoder))
+def test_time_encoder(name: str, device: torch.device) -> None:
+    compiled_and_exported(testing.check_time_encoder, name, device)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_model(name: str, device: torch.device) -> None:
+    compiled_and_exported(testing.check_model, name, device)
+
+
+@pytest.mark.parametrize("name", IMAGE_FEATURES)
+def test_image_features(name: str, device: torch.device) -> None:
+    images = torch.rand(5, 3, 8, 8, device=device)
+    for component in built(name):
+        check_portable(component.to(device).eval(), (images,), compile=True, export=True)
 
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_loss(name: str, device: torch.device) -> None:
-    testing.check_loss(LOSSES[name].to(device))
+    testing.check_loss(LOSSES[name].to(device), compile=True)
 
 
-def test_one_of_each_kind_compiles_in_one_graph() -> None:
-    testing.check_position_encoder(geoenc.Space2VecGrid(4), compile=True)
-    testing.check_network(geoenc.FFN(6, 3, hidden_features=8), compile=True)
-    testing.check_loss(geoenc.CSPLoss(), compile=True)
+def test_one_of_each_kind_compiles_to_machine_code() -> None:
+    testing.check_position_encoder(geoenc.Space2VecGrid(4), compile="inductor")
+    testing.check_network(geoenc.FFN(6, 3, hidden_features=8), compile="inductor")
+    testing.check_loss(geoenc.CSPLoss(), compile="inductor")
 
 
-@pytest.mark.parametrize("name", of_kind(geoenc.TimeEncoder))
-def test_time_encoder(name: str) -> None:
-    for encoder in built(name):
-        for shape in ((), (5,), (0,), (3, 4)):
-            time = torch.rand(shape, dtype=torch.float64)
-            code = encoder(time)
-            assert code.shape == (*shape, encoder.out_features)
-            assert code.dtype == time.dtype
-        assert encoder(torch.tensor([torch.nan])).isnan().all()
+@pytest.mark.parametrize(
+    "encoder",
+    [
+        geoenc.Space2VecTheory(3, min_radius=1e-6),
+        geoenc.NeRF(20),
+        geoenc.RFF(6, scale=256.0, plane="equal_earth"),
+    ],
+    ids=lambda encoder: type(encoder).__name__,
+)
+def test_onnx_keeps_fine_scales(encoder: geoenc.PositionEncoder) -> None:
+    """Numbers that scale a long phase reach ONNX in float64."""
+    testing.check_position_encoder(encoder, export=True)
 
 
 @pytest.mark.parametrize("name", REGISTERED)
@@ -242,6 +349,11 @@ class _Forgets(_Encoder):
         return super().encode(lonlat + torch.stack([self.turn, torch.zeros(())]))
 
 
+class _Written(_Encoder):
+    def write(self, lonlat: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        return super().write(lonlat.round(), *args, **kwargs)
+
+
 class _Guesses(_Encoder):
     def encode(self, lonlat: Tensor) -> Tensor:
         return super().encode(lonlat.nan_to_num())
@@ -277,10 +389,78 @@ BROKEN = {
     _Argument: "argument alone",
     _Chance: "repeat itself",
     _Guesses: "NaN where the place is NaN",
+    _Written: "write to equal",
     _Gradient: "right gradients",
     _PoleGradient: "finite gradients at the poles",
     _Antimeridian: "wraps_antimeridian = True",
     _Poles: "wraps_poles = False",
+}
+
+
+class _ForwardMode(_Encoder):
+    class Double(torch.autograd.Function):
+        generate_vmap_rule = True
+
+        @staticmethod
+        def forward(x: Tensor) -> Tensor:
+            return 2 * x
+
+        @staticmethod
+        def setup_context(ctx: Any, inputs: Any, output: Tensor) -> None:
+            pass
+
+        @staticmethod
+        def backward(ctx: Any, slope: Tensor) -> Tensor:
+            return 2 * slope
+
+    def encode(self, lonlat: Tensor) -> Tensor:
+        return self.Double.apply(super().encode(lonlat))
+
+
+class _ParameterGradient(_Encoder):
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(3))
+
+    def encode(self, lonlat: Tensor) -> Tensor:
+        return super().encode(lonlat) * (1 + self.weight - self.weight.detach())
+
+
+class _Branches(_Encoder):
+    def encode(self, lonlat: Tensor) -> Tensor:
+        return super().encode(lonlat) * (2 if (lonlat > 0).all() else 1)
+
+
+class _Breaks(_Encoder):
+    def encode(self, lonlat: Tensor) -> Tensor:
+        torch._dynamo.graph_break()
+        return super().encode(lonlat)
+
+
+class _Batch(_Encoder):
+    def encode(self, lonlat: Tensor) -> Tensor:
+        return super().encode(lonlat) * 1 if len(lonlat) == 9 else super().encode(lonlat)
+
+
+class _Kernel(_Encoder):
+    def encode(self, lonlat: Tensor) -> Tensor:
+        return (super().encode(lonlat) / 2).asin()
+
+
+class _Python(_Encoder):
+    def encode(self, lonlat: Tensor) -> Tensor:
+        turns = super().encode(lonlat) * 12345.6789
+        return (2 * torch.pi * (turns - turns.round())).sin()
+
+
+NOT_PORTABLE = {
+    _ForwardMode: "slopes by torch.func.jacfwd",
+    _ParameterGradient: "right gradients",
+    _Branches: "run in torch.func.vmap",
+    _Breaks: "compile in one graph",
+    _Batch: "exported with a batch of any size",
+    _Kernel: "run in onnxruntime",
+    _Python: "ONNX to equal",
 }
 
 
@@ -300,6 +480,62 @@ def test_check_finds_each_broken_promise(cls: type, monkeypatch: pytest.MonkeyPa
         testing.check_position_encoder(cls())
     assert str(caught.value).startswith("expected ")
     assert ", got " in str(caught.value)
+
+
+@pytest.mark.parametrize("cls", NOT_PORTABLE)
+def test_check_finds_what_torch_cannot_transform(
+    cls: type, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registered(monkeypatch, cls)
+    with pytest.raises(AssertionError, match=NOT_PORTABLE[cls]) as caught:
+        testing.check_position_encoder(cls(), compile=True, export=True)
+    assert str(caught.value).startswith("expected ")
+    assert ", got " in str(caught.value)
+
+
+class _Clock(geoenc.TimeEncoder):
+    def __init__(self) -> None:
+        super().__init__(out_features=1)
+
+    def forward(self, time: Tensor) -> Tensor:
+        return time[..., None].double()
+
+
+class _Still(_Clock):
+    def forward(self, time: Tensor) -> Tensor:
+        return torch.ones_like(time)[..., None]
+
+
+@pytest.mark.parametrize(("cls", "wanted"), [(_Clock, "follow torch.float32"), (_Still, "NaN")])
+def test_check_finds_broken_time_encoders(cls: type, wanted: str) -> None:
+    with pytest.raises(AssertionError, match=wanted):
+        testing.check_time_encoder(cls())
+
+
+class _Wide(geoenc.LocationEncoder):
+    def forward(self, lonlat: Tensor, time: Tensor | None = None) -> Tensor:
+        return super().forward(lonlat, time).double()
+
+
+class _Centred(geoenc.LocationEncoder):
+    def forward(self, lonlat: Tensor, time: Tensor | None = None) -> Tensor:
+        result = super().forward(lonlat, time)
+        return result - result.nanmean(0)
+
+
+class _Strange(geoenc.LocationEncoder):
+    def forward(self, lonlat: Tensor, weather: Tensor) -> Tensor:  # type: ignore[override]
+        return super().forward(lonlat) * weather
+
+
+@pytest.mark.parametrize(
+    ("cls", "wanted"),
+    [(_Wide, "float32 after"), (_Centred, "other rows"), (_Strange, "weather=...")],
+)
+def test_check_finds_broken_models(cls: type, wanted: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    registered(monkeypatch, cls)
+    with pytest.raises(AssertionError, match=wanted):
+        testing.check_model(cls(geoenc.XYZ(), geoenc.FFN(3, 4, hidden_features=4)))
 
 
 class _Unused(geoenc.Network):

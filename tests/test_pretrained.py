@@ -37,6 +37,27 @@ def test_what_is_saved_comes_back(tmp_path: Path, dtype: torch.dtype) -> None:
     assert sorted(os.listdir(tmp_path)) == [CONFIG, WEIGHTS]
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16])
+@pytest.mark.parametrize("parts", ["buffers and parameters", "buffers"])
+def test_parameters_decide_the_dtype_and_buffers_keep_theirs(
+    tmp_path: Path, dtype: torch.dtype, parts: str
+) -> None:
+    """The anchors and random matrices of a position encoder are float64 in every model."""
+    position = geoenc.RFF(6, scale=3.0)
+    model = position if parts == "buffers" else geoenc.LocationEncoder(position, geoenc.FFN(12, 4))
+    model.to(dtype)
+    save_pretrained(model, tmp_path)
+    again = from_pretrained(tmp_path)
+    for key, value in model.state_dict().items():
+        assert again.state_dict()[key].dtype == value.dtype
+        assert again.state_dict()[key].equal(value)
+    lonlat = geoenc.as_lonlat(LONLAT)
+    if parts != "buffers":
+        assert again(lonlat).equal(model.eval()(lonlat))
+    else:
+        assert again(lonlat).dtype == torch.float32, "a code without weights says no dtype"
+
+
 def test_all_models_and_parts_can_be_saved(tmp_path: Path) -> None:
     models = [
         encoder(),

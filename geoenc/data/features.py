@@ -139,6 +139,8 @@ class RandomConvFeatures(Component):
 
     def forward(self, images: Tensor) -> Tensor:
         self._check_size(images)
+        if torch.compiler.is_compiling():  # an exported program has no loop over the batch
+            return self._pooled(images)
         pixels = images.shape[2] * images.shape[3] // self.stride**2
         size = max(1, 2 * _ACTIVATIONS_PER_CHUNK // (pixels * self.num_features))
         chunks = [self._pooled(chunk) for chunk in images.split(size)]

@@ -9,9 +9,12 @@ from geoenc.network.dropout import Dropout
 class ResidualNet(Network):
     """x_0 = ReLU(W x + b), then ``depth`` times x <- x + ReLU(W2 Dropout(ReLU(W1 x + b1)) + b2).
 
+    With ``hidden_features`` the blocks have that width and a linear layer without bias follows.
+
     Args:
         in_features: width of the input.
-        out_features: width of the output and of every block.
+        out_features: width of the output, and of every block unless ``hidden_features`` is given.
+        hidden_features: width of the blocks before a last linear layer; None for no such layer.
         depth: number of residual blocks.
         dropout: probability, inside each block.
 
@@ -25,22 +28,35 @@ class ResidualNet(Network):
 
     Reference:
         Mac Aodha, Cole and Perona, Presence-only geographical priors, ICCV 2019, section 4;
-        ``wrap`` in CSP, the network of SINR.
+        ``wrap`` in CSP, the network of SINR. With the last layer: FCNet in Rußwurm et al., ICLR
+        2024, and the head of Tessellating the Earth, ECCV 2026.
     """
 
     def __init__(
-        self, in_features: int, out_features: int = 256, *, depth: int = 4, dropout: float = 0.5
+        self,
+        in_features: int,
+        out_features: int = 256,
+        *,
+        hidden_features: int | None = None,
+        depth: int = 4,
+        dropout: float = 0.5,
     ) -> None:
         super().__init__(in_features, out_features)
         check_depth(depth)
         check_dropout(dropout)
-        self.depth, self.dropout = depth, dropout
-        self.input = nn.Linear(in_features, out_features)
-        self.blocks = nn.Sequential(*[_Block(out_features, dropout) for _ in range(depth)])
+        width = out_features if hidden_features is None else hidden_features
+        if width < 1:
+            raise ValueError(f"expected hidden_features of at least 1, got {width}")
+        self.hidden_features, self.depth, self.dropout = hidden_features, depth, dropout
+        self.input = nn.Linear(in_features, width)
+        self.blocks = nn.Sequential(*[_Block(width, dropout) for _ in range(depth)])
+        self.output = (
+            nn.Identity() if hidden_features is None else nn.Linear(width, out_features, bias=False)
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """See the class."""
-        return self.blocks(self.input(x).relu())
+        return self.output(self.blocks(self.input(x).relu()))
 
 
 class _Block(nn.Module):

@@ -16,13 +16,14 @@ def slow_residual(net: geoenc.ResidualNet, x: np.ndarray) -> np.ndarray:
     x = layer("input", x)
     for block in range(net.depth):
         x = x + layer(f"blocks.{block}.w2", layer(f"blocks.{block}.w1", x))
-    return x
+    return x if net.hidden_features is None else x @ state["output.weight"].T
 
 
 @pytest.mark.parametrize("depth", [0, 1, 4])
 @pytest.mark.parametrize("widths", [(4, 9), (5, 5)])
-def test_formula(depth: int, widths: tuple[int, int]) -> None:
-    net = geoenc.ResidualNet(*widths, depth=depth).double().eval()
+@pytest.mark.parametrize("hidden", [None, 7, 9])
+def test_formula(depth: int, widths: tuple[int, int], hidden: int | None) -> None:
+    net = geoenc.ResidualNet(*widths, hidden_features=hidden, depth=depth).double().eval()
     x = torch.randn(3, 2, widths[0], dtype=torch.float64)
     assert net(x).detach().numpy() == pytest.approx(slow_residual(net, x.numpy()), abs=1e-12)
 
@@ -47,6 +48,7 @@ def test_embedding_is_not_negative_and_dropout_is_inside_the_blocks() -> None:
     [
         ({"in_features": 0}, "in_features of at least 1, got 0"),
         ({"out_features": 0}, "out_features of at least 1, got 0"),
+        ({"hidden_features": 0}, "hidden_features of at least 1, got 0"),
         ({"depth": -2}, "depth of at least 0 hidden layers, got -2"),
         ({"dropout": 1.5}, r"dropout in \[0, 1\), got 1.5"),
     ],

@@ -1,0 +1,96 @@
+"""The fast ways of the sinusoidal encoders give the numbers of the plain formula."""
+
+import shutil
+from unittest import mock
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+import geoenc
+from geoenc import waves
+from geoenc.position.sinusoidal import Sinusoidal
+
+ENCODERS: dict[str, Sinusoidal] = {
+    "Space2VecGrid": geoenc.Space2VecGrid(5, min_radius=1e-3),
+    "Space2VecTheory": geoenc.Space2VecTheory(5, min_radius=1e-2),
+    "Sphere2VecC": geoenc.Sphere2VecC(5),
+    "Sphere2VecCPlus": geoenc.Sphere2VecCPlus(4),
+    "Sphere2VecM": geoenc.Sphere2VecM(4),
+    "Sphere2VecMPlus": geoenc.Sphere2VecMPlus(4),
+    "Sphere2VecDFS": geoenc.Sphere2VecDFS(3),
+    "NeRF": geoenc.NeRF(8),
+    "RFF": geoenc.RFF(6, scale=16.0, plane="equal_earth"),
+    "RFF-shifted": geoenc.RFF(6, scale=16.0, plane="xyz", shifted=True),
+}
+COMPILER = shutil.which("g++") or shutil.which("clang++")
+
+
+def lonlat(rows: int = 700) -> Tensor:
+    poles = torch.tensor([[180.0, 90.0], [-180.0, -90.0]], dtype=torch.float64)
+    return torch.cat([poles, geoenc.sampling.fibonacci(rows - 2)])
+
+
+def test_every_sinusoidal_encoder_is_here() -> None:
+    found = {
+        name
+        for name, cls in geoenc.component.Component.registry.items()
+        if issubclass(cls, Sinusoidal) and cls.__module__.startswith("geoenc.")
+    }
+    assert found == {name.partition("-")[0] for name in ENCODERS}
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+def test_parameters_say_what_the_formula_says(name: str) -> None:
+    encoder = ENCODERS[name].double()
+    wanted = encoder(lonlat())
+    encoder.float()
+    assert (encoder.waves()(lonlat()) - wanted).abs().max() < 1e-9
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+def test_rows_in_float32_reduce_the_phase_first(name: str) -> None:
+    """As on a device without float64: the phase of a float32 place is right to 1e-6."""
+    encoder = ENCODERS[name].float()
+    if name in ("Space2VecTheory", "NeRF", "RFF", "RFF-shifted"):
+        pytest.skip("the projection itself is rounded to float32 there")
+    narrow = lonlat().float()
+    assert (encoder.encode(narrow) - encoder.encode(narrow.double())).abs().max() < 2e-6
+
+
+def test_fused_sine_and_cosine() -> None:
+    turns = torch.cat([torch.linspace(-3, 3, 100_001), torch.tensor([1e6 + 0.3, -0.25, 0.5])])
+    turns = turns.double()
+    sin, cos = waves.fused_sin_cos(turns)
+    angle = 2 * np.pi * turns.numpy()
+    assert np.abs(sin.numpy() - np.sin(angle)).max() < 3e-7
+    assert np.abs(cos.numpy() - np.cos(angle)).max() < 3e-7
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not COMPILER, reason="no C++ compiler")
+@pytest.mark.parametrize("name", ["Space2VecTheory", "Sphere2VecMPlus", "RFF-shifted"])
+def test_compiled_equals_plain(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In blocks of 256 places, so that the last one is not full."""
+    encoder = ENCODERS[name].double()
+    wanted = encoder(lonlat())
+    encoder.float()
+    monkeypatch.setattr(type(encoder), "_block_rows", 256)
+    out = torch.full((700, encoder.out_features), torch.nan)
+    with mock.patch.object(encoder, "forward", side_effect=AssertionError("plain")):
+        encoder.write(lonlat(), out, compile=True)
+        blocks = [(rows, code.clone()) for rows, code in encoder.blocks(lonlat(), compile=True)]
+    assert (out - wanted).abs().max() < 1e-6
+    assert [len(code) for _, code in blocks] == [256, 256, 188]
+    for rows, code in blocks:
+        assert (code - wanted[rows]).abs().max() < 1e-6
+
+
+def test_without_a_compiler_the_plain_formula_is_used() -> None:
+    encoder = geoenc.Space2VecGrid(4)
+    with mock.patch("torch.compile", side_effect=RuntimeError("no compiler")):
+        for places in (lonlat(), lonlat()[:0]):
+            assert torch.equal(encoder.write(places, compile=True), encoder(places))
+            for rows, code in encoder.blocks(places, compile=True):
+                assert torch.equal(code, encoder(places[rows]))
