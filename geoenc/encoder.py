@@ -15,6 +15,9 @@ from geoenc.position.base import PositionEncoder
 from geoenc.pretrained import from_pretrained, save_pretrained
 from geoenc.temporal import TimeEncoder
 
+_SUM_ROWS = 4096
+"""Places at once in a sum of encoders, whose hidden layers are wide."""
+
 
 class _Model(Component):
     """Saving, loading and embedding: what all models share."""
@@ -80,15 +83,23 @@ class _PlaceEncoder(_Model):
             raise ValueError(
                 f"expected one time per place, got {len(times)} times for {len(rows)} places"
             )
+        dtype = None if parameter is None else parameter.dtype
+        result = torch.empty(0, self.out_features, device=device, dtype=dtype)
+        times = None if times is None else times.to(device)
         with evaluating(self):
-            for start in range(0, max(len(rows), 1), batch_size):
-                chunk = slice(start, start + batch_size)
-                when = None if times is None else times[chunk].to(device)
-                part = self(rows[chunk].to(device), when)
-                if start == 0:
+            for block, part in self._blocks(rows.to(device), times, batch_size):
+                if len(result) != len(rows):
                     result = part.new_empty(len(rows), self.out_features)
-                result[chunk] = part
+                result[block] = part
         return result.view(*lonlat.shape[:-1], self.out_features)
+
+    def _blocks(
+        self, lonlat: Tensor, time: Tensor | None, size: int
+    ) -> Iterator[tuple[slice, Tensor]]:
+        """Rows and their embeddings, at most ``size`` at once."""
+        for start in range(0, len(lonlat), size):
+            rows = slice(start, start + size)
+            yield rows, self(lonlat[rows], None if time is None else time[rows])
 
 
 class LocationEncoder(_PlaceEncoder):
@@ -143,20 +154,41 @@ class LocationEncoder(_PlaceEncoder):
         Shape:
             ``(..., 2)`` to ``(..., network.in_features)``.
         """
-        position = self.position(lonlat)
+        self._check_time(lonlat, time)
+        if self.position.takes_time:
+            return self._with_time(self.position(lonlat, time), time)
+        return self._with_time(self.position(lonlat), time)
+
+    def _with_time(self, position: Tensor, time: Tensor | None) -> Tensor:
         if self.time is None:
+            return position
+        return torch.cat([position, self.time(time).to(position.dtype)], -1)
+
+    def _check_time(self, lonlat: Tensor, time: Tensor | None) -> None:
+        if self.time is None and not self.position.takes_time:
             if time is not None:
                 raise ValueError(
                     "expected no time, because this encoder was built without one, got "
                     f"{tuple(time.shape)}; build it with time=CyclicTime()"
                 )
-            return position
-        if time is None or time.shape != lonlat.shape[:-1]:
+        elif time is None or time.shape != lonlat.shape[:-1]:
             raise ValueError(
                 f"expected time of shape {tuple(lonlat.shape[:-1])} (fraction of the year), got "
                 f"{None if time is None else tuple(time.shape)}"
             )
-        return torch.cat([position, self.time(time).to(position.dtype)], -1)
+
+    def _blocks(
+        self, lonlat: Tensor, time: Tensor | None, size: int
+    ) -> Iterator[tuple[slice, Tensor]]:
+        """The network takes each block of the code while it is in cache."""
+        mine = type(self)
+        if (mine.forward, mine.code) != (LocationEncoder.forward, LocationEncoder.code):
+            yield from super()._blocks(lonlat, time, size)  # a subclass has its own way
+            return
+        self._check_time(lonlat, time)
+        taken = time if self.position.takes_time else None
+        for rows, code in self.position.blocks(lonlat, time=taken, rows=size):
+            yield rows, self.network(self._with_time(code, None if time is None else time[rows]))
 
     @classmethod
     def _complete(cls, arguments: dict[str, Any]) -> None:
@@ -210,3 +242,8 @@ class SumEncoder(_PlaceEncoder):
     def forward(self, lonlat: Tensor, time: Tensor | None = None) -> Tensor:
         """Embed places; see the class."""
         return torch.stack([encoder(lonlat, time) for encoder in self.encoders]).sum(0)
+
+    def _blocks(
+        self, lonlat: Tensor, time: Tensor | None, size: int
+    ) -> Iterator[tuple[slice, Tensor]]:
+        yield from super()._blocks(lonlat, time, min(size, _SUM_ROWS))

@@ -19,8 +19,6 @@ _SINE = (6.28318516, -41.34165503, 81.60100406, -76.54978208, 39.53670433)
 _COSINE = (0.9999999998, -19.73920855, 64.93934663, -85.45357163, 60.14401513, -24.98223784)
 """sin(2 pi r) / r and cos(2 pi r) in powers of r^2 for |r| <= 1/4: see `benchmarks.speed`."""
 
-Fill = Callable[[Tensor, Tensor], None]
-
 
 class Waves(NamedTuple):
     """The parameters of all columns.
@@ -39,6 +37,12 @@ class Waves(NamedTuple):
     second_phase: Tensor | None = None
     amplitude: float = 1.0
 
+    def parameters(self, device: torch.device) -> list[Tensor]:
+        """What a compiled function takes after coordinates and output."""
+        amplitude = torch.tensor(self.amplitude)
+        given = (self.first, self.phase, amplitude, self.second, self.second_phase)
+        return [one.to(device) for one in given if one is not None]
+
     def __call__(self, lonlat: Tensor) -> Tensor:
         """The columns by the library's sine, float64: ``(n, 2)`` to ``(n, D)``."""
         c = self.coordinates(lonlat)
@@ -48,38 +52,39 @@ class Waves(NamedTuple):
         return value * torch.sin(2 * torch.pi * (c @ self.second + self.second_phase))
 
 
-def compiled(waves: Waves, rows: int, device: torch.device) -> Fill | None:
-    """A function ``fill(lonlat, out)`` for blocks of at most ``rows`` places, float32 out.
+def compiled(
+    waves: Waves, rows: int, device: torch.device
+) -> Callable[[Waves, Tensor, Tensor], None] | None:
+    """A function ``fill(waves, lonlat, out)`` for blocks of at most ``rows`` places, float32 out.
+
+    It serves all waves with as many parameters as those given.
 
     Returns:
         None where nothing can be compiled: there is no compiler, or it fails.
     """
-    amplitude = waves.amplitude
-    first, phase = waves.first.to(device), waves.phase.to(device)
     staged = torch.zeros(rows, 2, dtype=torch.float64, device=device)
     whole = torch.empty(rows, waves.first.shape[1], device=device)
 
-    def one(c: Tensor, out: Tensor) -> None:
-        out.copy_(amplitude * _sine(_phase(c, first, phase)))
+    def one(c: Tensor, out: Tensor, a: Tensor, p: Tensor, amplitude: Tensor) -> None:
+        out.copy_(amplitude * _sine(_phase(c, a, p)))
 
-    run = one
-    if waves.second is not None and waves.second_phase is not None:
-        second, other = waves.second.to(device), waves.second_phase.to(device)
+    def two(
+        c: Tensor, out: Tensor, a: Tensor, p: Tensor, amplitude: Tensor, *other: Tensor
+    ) -> None:
+        out.copy_(amplitude * _sine(_phase(c, a, p)) * _sine(_phase(c, *other)))
 
-        def two(c: Tensor, out: Tensor) -> None:
-            out.copy_(amplitude * _sine(_phase(c, first, phase)) * _sine(_phase(c, second, other)))
-
-        run = two
-    fast = _compiled(run, waves.coordinates(staged), whole)
+    run = one if waves.second is None else two
+    fast = _compiled(run, waves.coordinates(staged), whole, *waves.parameters(device))
     if fast is None:
         return None
 
-    def fill(lonlat: Tensor, out: Tensor) -> None:
+    def fill(waves: Waves, lonlat: Tensor, out: Tensor) -> None:
+        parameters = waves.parameters(device)
         if len(lonlat) == rows and out.is_contiguous() and out.dtype == torch.float32:
-            fast(waves.coordinates(lonlat), out)
+            fast(waves.coordinates(lonlat), out, *parameters)
             return
         staged[: len(lonlat)] = lonlat
-        fast(waves.coordinates(staged), whole)
+        fast(waves.coordinates(staged), whole, *parameters)
         out.copy_(whole[: len(lonlat)])
 
     return fill

@@ -1,6 +1,7 @@
 """Tables from the lines of results: nothing in them is typed."""
 
 import dataclasses
+import functools
 import json
 import math
 import statistics
@@ -111,7 +112,7 @@ def _column(values: dict[str, list[float]], best_of: Iterable[str], errors: bool
     shown = {}
     for name, scores in values.items():
         mean = statistics.mean(scores)
-        text = f"{100 * mean:.1f}"
+        text = f"{100 * mean:.1f}".replace("-0.0", "0.0")
         if name in inside and mean >= highest - (0 if math.isnan(margin) else margin):
             text = f"**{text}**"
         if errors:
@@ -139,22 +140,25 @@ FLOOR_LABELS = {
 }
 
 
-def accuracy(scores: Scores) -> str:
+def accuracy(scores: Scores, split: str) -> str:
     """Each encoder with its best network of the validation places, beside the floors."""
     rows = {name: f"`{name}`" for name in scores.encoders} | FLOOR_LABELS
+    cells = [cell for cell in scores.cells if cell[1] == split]
     columns = []
-    for cell in scores.cells:
+    for cell in cells:
         values = {name: scores.best(name, cell) for name in scores.encoders}
         values |= {floor: scores.test[floor, "–", cell] for floor in FLOORS}
         columns.append(_column(values, scores.encoders, errors=False))
-    return _table(["Encoder", *map(_head, scores.cells)], rows, columns)
+    columns.append({n: _mean_and_error(values) for n, values in ranks(scores, split).items()})
+    return _table(["Encoder", *(task for task, _ in cells), "mean rank"], rows, columns)
 
 
-def networks(scores: Scores) -> str:
+def networks(scores: Scores, split: str) -> str:
     """Each network, as the mean over the encoders; and how often it was the chosen one."""
-    rows = {name: name for name in scores.networks} | {"margin": FLOOR_LABELS["margin"]}
+    rows = {name: f"`{name}`" for name in scores.networks} | {"margin": FLOOR_LABELS["margin"]}
+    cells = [cell for cell in scores.cells if cell[1] == split]
     columns = []
-    for cell in scores.cells:
+    for cell in cells:
         values = {
             name: [
                 statistics.mean(several)
@@ -165,9 +169,9 @@ def networks(scores: Scores) -> str:
             for name in scores.networks
         }
         columns.append(_column(values, scores.networks, errors=False))
-    chosen = [scores.best_network(e, cell) for e in scores.encoders for cell in scores.cells]
+    chosen = [scores.best_network(e, cell) for e in scores.encoders for cell in cells]
     columns.append({name: f"{chosen.count(name)} of {len(chosen)}" for name in scores.networks})
-    return _table(["Network", *map(_head, scores.cells), "chosen"], rows, columns)
+    return _table(["Network", *(task for task, _ in cells), "chosen"], rows, columns)
 
 
 def full(scores: Scores) -> str:
@@ -227,29 +231,26 @@ def ranks(scores: Scores, split: str) -> dict[str, list[float]]:
     }
 
 
-def summary(settings: dict[str, Any], scores: Scores, costs: dict[str, Any]) -> str:
-    """Size, scale, continuity, cost and mean ranks of every encoder."""
+def summary(settings: dict[str, Any], costs: dict[str, Any]) -> str:
+    """Size, scale, continuity and cost of every encoder."""
     places = sampling.fibonacci(2000)
-    by_split = {split: ranks(scores, split) for split in SPLITS}
     heads = [
-        "Encoder", "Columns", "Parameters", "Shortest wave", "Joins at 180°", "One pole",
-        "Seconds a million", "times `XYZ`", *(f"Mean rank, {split}" for split in SPLITS),
+        "Encoder", "columns", "parameters", "shortest wave", "km", "joins at 180°", "one pole",
+        "seconds", "× `XYZ`",
     ]  # fmt: skip
     lines = [f"| {' | '.join(heads)} |", "|---" + "|--:" * (len(heads) - 1) + "|"]
     for entry in settings["encoders"]:
         name = entry["name"]
         it = properties(example(entry, places))
         wave = it["shortest_wave"]
-        length = "–"
-        if wave is not None:
-            length = f"{wave:.3g}° ({wave * math.radians(EARTH_RADIUS_KM):,.0f} km)"
         cost = costs.get(name)
         cells = [
-            f"`{name}`", f"{it['columns']:,}", f"{it['parameters']:,}", length,
+            f"`{name}`", f"{it['columns']:,}", f"{it['parameters']:,}",
+            "–" if wave is None else f"{wave:.3g}°",
+            "–" if wave is None else f"{wave * math.radians(EARTH_RADIUS_KM):,.0f}",
             "yes" if it["antimeridian"] else "no", "yes" if it["poles"] else "no",
             f"{cost['seconds_a_million']:.2f}" if cost else "",
             f"{cost['times_xyz']:.1f}" if cost else "",
-            *(_mean_and_error(rank.get(name, [])) for rank in by_split.values()),
         ]  # fmt: skip
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
@@ -258,7 +259,8 @@ def summary(settings: dict[str, Any], scores: Scores, costs: dict[str, Any]) -> 
 def _mean_and_error(values: list[float], times: float = 1.0) -> str:
     if not values:
         return ""
-    return f"{times * statistics.mean(values):.1f} ± {times * standard_error(values):.1f}"
+    mean = f"{times * statistics.mean(values):.1f}".replace("-0.0", "0.0")
+    return f"{mean} ± {times * standard_error(values):.1f}"
 
 
 def how(settings: dict[str, Any], scores: Records, search: Records) -> str:
@@ -287,16 +289,17 @@ def write() -> None:
     if path.is_file():
         costs = {c["encoder"]: c for c in json.loads(path.read_text(encoding="utf-8"))["costs"]}
     tables: dict[str, Callable[[], str]] = {
-        "accuracy.md": lambda: accuracy(scores),
-        "networks.md": lambda: networks(scores),
+        **{f"accuracy-{s}.md": functools.partial(accuracy, scores, s) for s in SPLITS},
+        **{f"networks-{s}.md": functools.partial(networks, scores, s) for s in SPLITS},
         "full.md": lambda: full(scores),
         "chosen.md": lambda: chosen(settings, scores),
-        "summary.md": lambda: summary(settings, scores, costs),
+        "summary.md": lambda: summary(settings, costs),
         "how.md": lambda: how(settings, lines, Records(FOLDER / "search.jsonl")),
     }
     for name, made in tables.items():
         write_text(FOLDER / name, made())
     missing = [e["name"] for e in settings["encoders"] if e["name"] not in scores.encoders]
-    print((FOLDER / "accuracy.md").read_text(encoding="utf-8"))
+    for split in SPLITS:
+        print(f"{split} split\n\n{tables[f'accuracy-{split}.md']()}")
     if missing:
         print(f"not yet complete, and left out: {', '.join(missing)}")

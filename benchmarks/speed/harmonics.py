@@ -10,7 +10,7 @@ One thread, processor time of the process, all ways in turns. Peers are found wh
 - the expressions of SatCLIP and locationencoder in checkouts named by ``GEOENC_SATCLIP`` and
   ``GEOENC_LOCATIONENCODER``, in which ``spherical_harmonics_ylm.py`` was made by
   ``python spherical_harmonics_generate_ylms.py > spherical_harmonics_ylm.py`` (degree 39 is
-  enough). They are slow, and see 2,000 places.
+  enough). They are slow, and see half of the places at degree 9, a 32nd at 39.
 
 Every row has its largest error at the last places, poles among them, against 60 digits. The limit
 is the time to write the result into existing memory. "in cache" hands each block of codes over
@@ -46,7 +46,6 @@ PEERS = {
     "SatCLIP": ("GEOENC_SATCLIP", "satclip/positional_encoding"),
     "locationencoder": ("GEOENC_LOCATIONENCODER", "locationencoder/pe"),
 }
-FEW = 2000
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 Way = Callable[[], Tensor | None]
@@ -141,7 +140,7 @@ def forward_ways(degree: int, dtype: torch.dtype, count: int) -> dict[str, Any]:
 
         ways["sphericart, in cache"] = (count, in_blocks, 1)
     if dtype == torch.float64:
-        few = places(min(count, FEW))
+        few = places(max(len(HARD), count * 50 // (degree + 1) ** 2))
         for name in PEERS:
             original, why = expressions(name, degree)
             if original is None:
@@ -276,6 +275,8 @@ def peak(what: str, name: str, degree: int, dtype: str, count: int) -> dict[str,
         if peer != name:
             os.environ.pop(variable, None)  # it takes seconds to load, and memory
     make = forward_ways if what == "forward" else gradient_ways
+    if name in PEERS:
+        count = count * (degree + 1) ** 2 // 50
     _, function, _ = make(degree, DTYPES[dtype], count)[name]
     before, faults = _reset_peak(), limits.faults()
     result = function()
@@ -316,8 +317,10 @@ def start_up(options: argparse.Namespace) -> None:
     print("\nstart-up, processor time of a new process, 100 places; best of 3")
     for name, code in START.items():
         timed = (
-            "import time, resource; t = m = 0\n"
-            "def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024\n"
+            "import time; t = m = 0\n"
+            "def peak():\n"
+            "    lines = open('/proc/self/status').read().splitlines()\n"
+            "    return [int(x.split()[1]) for x in lines if x.startswith('VmHWM')][0] / 1024\n"
             "def START():\n    global t, m; t = time.process_time(); m = peak()\n"
             f"{code}\nprint(time.process_time() - t, peak() - m)"
         )

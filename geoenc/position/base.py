@@ -11,6 +11,8 @@ from geoenc.coordinates import wide_dtype
 
 BLOCK_ELEMENTS = 2**19
 """Numbers in a block of codes: about 2 MB of float32, which stay in the cache of a core."""
+DEVICE_ROWS = 65536
+"""Places in a block where there is no cache to stay in, but kernels to fill."""
 WORTH_COMPILING = 2**32
 """Numbers to write before the seconds of compiling are won back."""
 
@@ -131,12 +133,18 @@ class PositionEncoder(Component, root=True):
 
     @torch.no_grad()
     def blocks(
-        self, lonlat: Tensor, *, time: Tensor | None = None, compile: bool | None = None
+        self,
+        lonlat: Tensor,
+        *,
+        time: Tensor | None = None,
+        rows: int | None = None,
+        compile: bool | None = None,
     ) -> Iterator[tuple[slice, Tensor]]:
         """The codes of many places for a consumer that takes each block while it is in cache.
 
         Args:
             lonlat, time, compile: as for `write`.
+            rows: at most so many places in a block.
 
         Yields:
             The rows, and their codes ``(rows, out_features)`` in a buffer that **the next block
@@ -149,10 +157,11 @@ class PositionEncoder(Component, root=True):
             tensor(1000.)
         """
         size, compiling = self._plan(lonlat, compile)
+        size = size if rows is None else min(size, rows)
         code = self._coder(size, lonlat.device, compiling)
         for start in range(0, len(lonlat), size):
-            rows = slice(start, start + size)
-            yield rows, code(lonlat[rows], *([] if time is None else [time[rows]]))
+            block = slice(start, start + size)
+            yield block, code(lonlat[block], *([] if time is None else [time[block]]))
 
     @property
     def _block_rows(self) -> int:
@@ -165,7 +174,8 @@ class PositionEncoder(Component, root=True):
             raise ValueError(f"expected lonlat of shape (N, 2), got {tuple(lonlat.shape)}")
         if compile is None:
             compile = len(lonlat) * self.out_features > WORTH_COMPILING
-        return min(self._block_rows, max(len(lonlat), 1)), compile
+        rows = self._block_rows if lonlat.device.type == "cpu" else DEVICE_ROWS
+        return min(rows, max(len(lonlat), 1)), compile
 
     def _filler(self, rows: int, device: torch.device, compile: bool) -> Callable[..., None]:
         """A function ``fill(lonlat, out)`` for blocks of at most ``rows`` places."""

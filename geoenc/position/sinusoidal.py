@@ -1,6 +1,8 @@
 """Sinusoidal: what position encoders made of sines share, and their fast ways."""
 
+import functools
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -44,14 +46,29 @@ class Sinusoidal(PositionEncoder, root=True):
 
     def _filler(self, rows: int, device: torch.device, compile: bool) -> Callable[..., None]:
         if compile and self.dtype == torch.float32:
-            fill = compiled(self.waves(), rows, device)
-            if fill is not None:
-                return fill
+            waves = self.waves()
+            fast = self._kept(("waves", rows, device), lambda: compiled(waves, rows, device))
+            if fast is not None:
+                return functools.partial(fast, waves)
         return super()._filler(rows, device, compile)
 
     def _coder(self, rows: int, device: torch.device, compile: bool) -> Callable[..., Tensor]:
         if compile and self.dtype == torch.float32:
-            coded = compiled_rows(lambda lonlat: self.rows(lonlat, fused_sin_cos), rows, device)
-            if coded is not None:
-                return coded
-        return self.forward
+
+            def formula(lonlat: Tensor) -> Tensor:
+                return self.rows(lonlat, fused_sin_cos)
+
+            fast = self._kept(("rows", rows, device), lambda: compiled_rows(formula, rows, device))
+            if fast is not None:
+                return fast
+        return super()._coder(rows, device, compile)
+
+    def _kept(self, key: tuple[Any, ...], make: Callable[[], Any]) -> Any:
+        """What was compiled before, or is now; not copied and not saved with the encoder."""
+        kept = self.__dict__.setdefault("_fast", {})
+        if key not in kept:
+            kept[key] = make()
+        return kept[key]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {key: value for key, value in self.__dict__.items() if key != "_fast"}

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from geoenc.coordinates import to_xyz, wide_dtype
+from geoenc.coordinates import wide_dtype
 from geoenc.harmonics import Recurrence, block_rows, spherical_harmonics
 from geoenc.position.base import PositionEncoder
 
@@ -59,7 +59,8 @@ class SphericalHarmonics(PositionEncoder):
 
     def encode(self, lonlat: Tensor) -> Tensor:
         """See the class."""
-        return spherical_harmonics(to_xyz(lonlat), self.degree, dtype=self.dtype)
+        xyz = _unit_vectors(lonlat).movedim(0, -1)
+        return spherical_harmonics(xyz, self.degree, dtype=self.dtype)
 
     @property
     def _block_rows(self) -> int:
@@ -83,7 +84,14 @@ class SphericalHarmonics(PositionEncoder):
 
         def code(lonlat: Tensor, out: Tensor | None = None) -> Tensor:
             out = buffer[: len(lonlat)] if out is None else out
-            recurrence(to_xyz(lonlat.to(wide)).mT.contiguous(), out.mT)
+            recurrence(_unit_vectors(lonlat.to(wide)), out.mT)
             return out
 
         return code
+
+
+def _unit_vectors(lonlat: Tensor) -> Tensor:
+    """`geoenc.coordinates.to_xyz` as ``(3, ...)``: rows are dense, so that sines are quick."""
+    lon, lat = torch.deg2rad(lonlat).movedim(-1, 0).contiguous()
+    across = lat.cos()
+    return torch.stack([across * lon.cos(), across * lon.sin(), lat.sin()])
