@@ -235,20 +235,27 @@ def summary(settings: dict[str, Any], costs: dict[str, Any]) -> str:
     """Size, scale, continuity and cost of every encoder."""
     places = sampling.fibonacci(2000)
     heads = [
-        "Encoder", "columns", "parameters", "shortest wave", "km", "joins at 180°", "one pole",
-        "seconds", "× `XYZ`",
-    ]  # fmt: skip
+        "Encoder",
+        "columns",
+        "trained",
+        "shortest wave",
+        "km",
+        "joins at",
+        "seconds",
+        "× `XYZ`",
+    ]
     lines = [f"| {' | '.join(heads)} |", "|---" + "|--:" * (len(heads) - 1) + "|"]
     for entry in settings["encoders"]:
         name = entry["name"]
         it = properties(example(entry, places))
         wave = it["shortest_wave"]
         cost = costs.get(name)
+        joins = ["180°"] * it["antimeridian"] + ["poles"] * it["poles"]
         cells = [
             f"`{name}`", f"{it['columns']:,}", f"{it['parameters']:,}",
             "–" if wave is None else f"{wave:.3g}°",
             "–" if wave is None else f"{wave * math.radians(EARTH_RADIUS_KM):,.0f}",
-            "yes" if it["antimeridian"] else "no", "yes" if it["poles"] else "no",
+            ", ".join(joins) or "–",
             f"{cost['seconds_a_million']:.2f}" if cost else "",
             f"{cost['times_xyz']:.1f}" if cost else "",
         ]  # fmt: skip

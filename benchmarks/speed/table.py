@@ -136,9 +136,60 @@ def accuracy() -> str:
     return f"{record['seeds']} seeds.\n\n{table(head, rows)}"
 
 
+def position() -> str:
+    """Position encoders and whole encoders beside TorchSpatial's."""
+    text, last = "", None
+    for what in ("position", "encoder"):
+        records = newest("position.jsonl", what, lambda r: (r["encoder"], r["implementation"]))
+        rows = [
+            [
+                f"{r['encoder']}: {r['implementation']}",
+                f"{1e9 * r['seconds'] / r['places']:.0f}",
+                f"{r['ratio']:.1f}" if r["ratio"] else "",
+                f"{r['ratio_of_medians']:.1f}" if r["ratio_of_medians"] else "",
+                f"{r['share_of_limit']:.0%}",
+                f"{r['max_error']:.0e}" if r["max_error"] is not None else "",
+            ]
+            for r in records
+        ]
+        head = [what, "ns a place", "ratio", "of medians", "share of write limit", "max error"]
+        text += "\n" + table(head, rows) if rows else ""
+        last = records[-1] if records else last
+    return f"{where(last)}\n{text}" if last else "Not measured yet.\n"
+
+
+def harmonics() -> str:
+    """Spherical harmonics beside sphericart and the generated expressions."""
+    text, last = "", None
+    for what in ("forward", "forward and backward"):
+        records = newest(
+            "harmonics.jsonl",
+            f"harmonics, {what}",
+            lambda r: (r["degree"], r["dtype"], r["implementation"]),
+        )
+        rows = [
+            [
+                str(r["degree"]),
+                r["dtype"],
+                r["implementation"],
+                f"{1e9 / r['places_a_second']:,.0f}",
+                f"{r['ratio']:.2f}",
+                f"{r['ratio_of_medians']:.2f}",
+                f"{r['share_of_limit']:.0%}",
+                f"{r['max_error']:.0e}" if r["max_error"] is not None else "",
+            ]
+            for r in records
+            if "absent" not in r
+        ]
+        head = ["degree", "dtype", what, "ns a place", "ratio to sphericart", "of medians"]
+        text += "\n" + table([*head, "share of write limit", "max error"], rows) if rows else ""
+        last = records[-1] if records else last
+    return f"{where(last)}\n{text}" if last else "Not measured yet.\n"
+
+
 def main() -> None:
     """Write the tables and fill the README."""
-    for made in (csp_epoch, limits, accuracy):
+    for made in (csp_epoch, limits, accuracy, position, harmonics):
         write_text(FOLDER / f"{made.__name__}.md", made())
     write_text(README, filled(README.read_text(encoding="utf-8")))
 

@@ -1,0 +1,172 @@
+"""Sinusoidal position encoders, and whole encoders, beside TorchSpatial's.
+
+    python -m benchmarks.speed.position [--places 100000] [--repeats 5]
+
+One thread, processor time of the process, both in turns; 32 scales (8 for the double Fourier,
+16 for NeRF). TorchSpatial is found in a checkout named by ``GEOENC_TORCHSPATIAL``; without it the
+table says so and has no ratios. "in cache" hands each block of codes over and writes no result;
+"into rows" writes an existing output. "compiled" needs a C++ compiler. The limit is the time to
+write the result into existing memory. Results are appended to ``benchmarks/results/speed``.
+"""
+
+import argparse
+import importlib
+import os
+import statistics
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import geoenc
+from benchmarks.shared import RESULTS
+from benchmarks.speed import limits
+
+FILE = RESULTS / "speed" / "position.jsonl"
+SPACE = {"min_radius": 0.1, "max_radius": 360.0}
+SPHERE = {"min_radius": 0.001, "max_radius": 1.0}
+PAIRS: dict[str, tuple[geoenc.PositionEncoder, str, dict[str, Any]]] = {
+    "Space2VecGrid": (geoenc.Space2VecGrid(32, **SPACE), "GridCell", SPACE),
+    "Space2VecTheory": (geoenc.Space2VecTheory(32, **SPACE), "TheoryGridCell", SPACE),
+    "Sphere2VecC": (geoenc.Sphere2VecC(32, **SPHERE), "Sphere", SPHERE),
+    "Sphere2VecCPlus": (geoenc.Sphere2VecCPlus(32, **SPHERE), "SphereGird", SPHERE),
+    "Sphere2VecM": (geoenc.Sphere2VecM(32, **SPHERE), "SphereMixScale", SPHERE),
+    "Sphere2VecMPlus": (geoenc.Sphere2VecMPlus(32, **SPHERE), "SphereGridMixScale", SPHERE),
+    "Sphere2VecDFS": (geoenc.Sphere2VecDFS(8, **SPHERE), "DFT", SPHERE),
+    "NeRF": (geoenc.NeRF(16), "NERF", {}),
+}
+SCALES = {"Sphere2VecDFS": 8, "NeRF": 16}
+
+Way = Callable[[], object]
+
+
+def torchspatial() -> Any:
+    """Its module of encoders, or None."""
+    root = os.environ.get("GEOENC_TORCHSPATIAL")
+    if root is None:
+        return None
+    sys.path.insert(0, str(Path(root) / "main"))
+    return importlib.import_module("SpatialRelationEncoder")
+
+
+def peer(module: Any, name: str) -> Any:
+    """TorchSpatial's encoder of one name, with the same scales."""
+    _, original, radii = PAIRS[name]
+    cls = getattr(module, f"{original}SpatialRelationPositionEncoder")
+    return cls(frequency_num=SCALES.get(name, 32), device="cpu", **radii)
+
+
+def position_ways(name: str, lonlat: Tensor, module: Any) -> dict[str, Way]:
+    """What fills or hands over the codes of all places."""
+    encoder = PAIRS[name][0]
+    out = torch.zeros(len(lonlat), encoder.out_features)
+
+    def consume(compile: bool) -> Way:
+        def run() -> None:
+            for _ in encoder.blocks(lonlat, compile=compile):
+                pass
+
+        return run
+
+    ways: dict[str, Way] = {
+        "geoenc, in cache, compiled": consume(True),
+        "geoenc, into rows, compiled": lambda: encoder.write(lonlat, out, compile=True),
+        "geoenc, in cache": consume(False),
+        "geoenc, into rows": lambda: encoder.write(lonlat, out, compile=False),
+    }
+    if module is not None:
+        other, given = peer(module, name), lonlat.numpy()[:, None, :]
+        ways["TorchSpatial"] = lambda: other(given)
+    return ways
+
+
+def encoder_ways(name: str, lonlat: Tensor, module: Any) -> dict[str, Way]:
+    """Position, 512, 256: the same network behind both; theirs sees all places at once."""
+    position = PAIRS[name][0]
+    network = geoenc.FFN(position.out_features, 256, hidden_features=512).eval()
+    encoder = geoenc.LocationEncoder(position, network).eval()
+    ways: dict[str, Way] = {"geoenc, embed": lambda: encoder.embed(lonlat)}
+    if module is not None:
+        other, given = peer(module, name), lonlat.numpy()[:, None, :]
+        ways["TorchSpatial"] = torch.no_grad()(lambda: network(other(given).squeeze(1)))
+    return ways
+
+
+def largest_error(name: str, lonlat: Tensor, module: Any) -> dict[str, float]:
+    """Against float64, at a hundred places."""
+    encoder, few = PAIRS[name][0], lonlat[:100]
+    wanted = encoder.double()(few)
+    encoder.float()
+    errors = {
+        f"geoenc{where}": (encoder.write(few, compile=compile) - wanted).abs().max().item()
+        for where, compile in ((", compiled", True), ("", False))
+    }
+    if module is not None:
+        theirs = peer(module, name)(few.numpy()[:, None, :]).squeeze(1)
+        errors["TorchSpatial"] = (theirs - wanted).abs().max().item()
+    return errors
+
+
+def measure(what: str, name: str, ways: dict[str, Way], errors: dict[str, float], o: Any) -> None:
+    """Run all ways in turns, print and keep one table."""
+    seconds: dict[str, list[float]] = {way: [] for way in ways}
+    for repeat in range(-1, o.repeats):
+        for way, function in ways.items():
+            start = limits.clock(1)
+            function()
+            if repeat >= 0:
+                seconds[way].append(limits.clock(1) - start)
+    columns = 256 if what == "encoder" else PAIRS[name][0].out_features
+    print(f"\n{what}: {name}, {columns} columns, {o.places:,} places, 1 thread, process time")
+    print(f"  {'':30}{'ms':>9}{'places/s':>13}{'ratio':>8}{'medians':>9}{'limit':>7}{'error':>9}")
+    beside = seconds.get("TorchSpatial")
+    if beside is None:
+        print("  TorchSpatial: no checkout in GEOENC_TORCHSPATIAL")
+    for way, times in seconds.items():
+        short, middle = min(times), statistics.median(times)
+        kind = "geoenc, compiled" if "compiled" in way else way.partition(",")[0]
+        record = {
+            "what": what, **limits.machine(), "encoder": name, "implementation": way,
+            "columns": columns, "places": o.places, "threads": 1, "clock": "process",
+            "repeats": o.repeats, "seconds": short, "median": middle,
+            "ratio": min(beside) / short if beside else None,
+            "ratio_of_medians": statistics.median(beside) / middle if beside else None,
+            "share_of_limit": o.places * columns * 4 / o.limit / short,
+            "write_existing": o.limit, "max_error": errors.get(kind),
+        }  # fmt: skip
+        limits.append(o.out, record)
+        ratios = [f"{record[key]:.1f}" if beside else "" for key in ("ratio", "ratio_of_medians")]
+        off = errors.get(kind)
+        print(
+            f"  {way:30}{1e3 * short:9.1f}{o.places / short:13,.0f}{ratios[0]:>8}{ratios[1]:>9}"
+            f"{record['share_of_limit']:7.0%}{'' if off is None else f'{off:.0e}':>9}"
+        )
+
+
+def main() -> None:
+    """Measure every pair."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("names", nargs="*", help="only these encoders")
+    parser.add_argument("--places", type=int, default=100_000)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--out", type=Path, default=FILE)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    module = torchspatial()
+    lonlat = geoenc.sampling.uniform(options.places, generator=torch.Generator().manual_seed(0))
+    options.limit, _ = limits.write_bandwidth(1)
+    print(f"write into existing memory: {options.limit / 1e9:.1f} GB/s")
+    for name in options.names or PAIRS:
+        errors = largest_error(name, lonlat, module)
+        measure("position", name, position_ways(name, lonlat, module), errors, options)
+        if name in ("Space2VecGrid", "Sphere2VecMPlus"):
+            measure("encoder", name, encoder_ways(name, lonlat, module), {}, options)
+
+
+if __name__ == "__main__":
+    main()
