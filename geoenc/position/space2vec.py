@@ -35,8 +35,9 @@ class _Space2Vec(Sinusoidal):
             self.min_radius, self.max_radius, self.num_frequencies, device=lonlat.device
         )
         frequency = 1 / (exact(2 * math.pi) * radius)
-        directions = torch.tensor(self.directions, dtype=torch.float64).to(lonlat)
-        sin, cos = sin_cos(turns((directions @ lonlat)[:, None], frequency[:, None]))
+        east, north = torch.tensor(self.directions, dtype=torch.float64).to(lonlat).T[..., None]
+        along = east * lonlat[0] + north * lonlat[1]
+        sin, cos = sin_cos(turns(along[:, None], frequency[:, None]))
         return self._order(torch.stack([sin, cos], 2)).flatten(0, 2)
 
     def waves(self) -> Waves:
