@@ -53,15 +53,23 @@ class Sinusoidal(PositionEncoder, root=True):
         return super()._filler(rows, device, compile)
 
     def _coder(self, rows: int, device: torch.device, compile: bool) -> Callable[..., Tensor]:
-        if compile and self.dtype == torch.float32:
+        if not compile or self.dtype != torch.float32:
+            return super()._coder(rows, device, compile)
+        if self.waves().second is None:  # nothing is shared between the columns
+            fill = self._filler(rows, device, compile)
+            buffer = torch.empty(rows, self.out_features, device=device)
 
-            def formula(lonlat: Tensor) -> Tensor:
-                return self.rows(lonlat, fused_sin_cos)
+            def code(lonlat: Tensor) -> Tensor:
+                fill(lonlat, buffer[: len(lonlat)])
+                return buffer[: len(lonlat)]
 
-            fast = self._kept(("rows", rows, device), lambda: compiled_rows(formula, rows, device))
-            if fast is not None:
-                return fast
-        return super()._coder(rows, device, compile)
+            return code
+
+        def formula(lonlat: Tensor) -> Tensor:
+            return self.rows(lonlat, fused_sin_cos)
+
+        fast = self._kept(("rows", rows, device), lambda: compiled_rows(formula, rows, device))
+        return fast or super()._coder(rows, device, compile)
 
     def _kept(self, key: tuple[Any, ...], make: Callable[[], Any]) -> Any:
         """What was compiled before, or is now; not copied and not saved with the encoder."""
