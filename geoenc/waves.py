@@ -52,6 +52,47 @@ class Waves(NamedTuple):
         return value * torch.sin(2 * torch.pi * (c @ self.second + self.second_phase))
 
 
+def buffered(waves: Waves, rows: int, dtype: torch.dtype) -> Callable[[Tensor, Tensor], None]:
+    """A function ``fill(lonlat, out)`` for blocks of at most ``rows`` places on the CPU.
+
+    The phases are one matrix product, the sines the library's in float64. A factor that several
+    columns share is taken once. All is done in buffers, because fresh memory costs more than the
+    arithmetic.
+
+    Args:
+        dtype: of the products of two sines: float64 or float32.
+    """
+    factors = torch.cat([waves.first, waves.phase[None]])
+    columns = None
+    if waves.second is not None and waves.second_phase is not None:
+        others = torch.cat([waves.second, waves.second_phase[None]])
+        factors, which = torch.cat([factors, others], 1).unique(dim=1, return_inverse=True)
+        columns = which.view(2, -1)
+        narrow = torch.empty(rows, factors.shape[1], dtype=dtype)
+        left, right = (torch.empty(rows, columns.shape[1], dtype=dtype) for _ in range(2))
+    factors = 2 * torch.pi * factors
+    place = torch.ones(rows, len(factors), dtype=torch.float64)
+    wide = torch.empty(rows, factors.shape[1], dtype=torch.float64)
+
+    def fill(lonlat: Tensor, out: Tensor) -> None:
+        n = len(lonlat)
+        place[:n, :-1] = waves.coordinates(lonlat)
+        sine = torch.mm(place[:n], factors, out=wide[:n]).sin_()
+        if waves.amplitude != 1:
+            sine.mul_(waves.amplitude)
+        if columns is None:
+            out.copy_(sine)
+            return
+        narrow[:n] = sine
+        product = out if out.is_contiguous() and out.dtype == dtype else left[:n]
+        torch.index_select(narrow[:n], 1, columns[0], out=product)
+        product.mul_(torch.index_select(narrow[:n], 1, columns[1], out=right[:n]))
+        if product is not out:
+            out.copy_(product)
+
+    return fill
+
+
 def compiled(
     waves: Waves, rows: int, device: torch.device
 ) -> Callable[[Waves, Tensor, Tensor], None] | None:

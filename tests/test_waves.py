@@ -68,6 +68,35 @@ def test_fused_sine_and_cosine() -> None:
     assert np.abs(cos.numpy() - np.cos(angle)).max() < 3e-7
 
 
+@pytest.mark.parametrize("name", ENCODERS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_buffered_equals_plain(name: str, dtype: torch.dtype) -> None:
+    """The last block is not full, the output has any strides and dtype."""
+    encoder = ENCODERS[name].double()
+    wanted = encoder(lonlat())
+    fill = waves.buffered(encoder.waves(), 300, dtype)
+    tolerance = 2e-7 if dtype == torch.float32 else 1e-9
+    for out in (
+        torch.full((700, encoder.out_features), torch.nan, dtype=dtype),
+        torch.full((encoder.out_features, 700), torch.nan, dtype=torch.float64).T,
+    ):
+        for start in range(0, 700, 300):
+            fill(lonlat()[start : start + 300], out[start : start + 300])
+        assert (out - wanted).abs().max() < tolerance
+    encoder.float()
+
+
+@pytest.mark.parametrize("name", ["Space2VecGrid", "Sphere2VecMPlus"])
+def test_blocks_of_half_precision_and_of_few_places(name: str) -> None:
+    encoder = ENCODERS[name].half()
+    wanted = encoder(lonlat(40))
+    (_, few), *rest = encoder.blocks(lonlat(40))
+    assert not rest
+    assert torch.equal(few, wanted)
+    assert torch.equal(next(encoder.blocks(lonlat()))[1], encoder(lonlat()))
+    encoder.float()
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not COMPILER, reason="no C++ compiler")
 @pytest.mark.parametrize("name", ["Space2VecTheory", "Sphere2VecMPlus", "RFF-shifted"])

@@ -9,8 +9,8 @@ from torch import Tensor
 from geoenc.component import Component
 from geoenc.coordinates import wide_dtype
 
-BLOCK_ELEMENTS = 2**19
-"""Numbers in a block of codes: about 2 MB of float32, which stay in the cache of a core."""
+BLOCK_ELEMENTS = 2**17
+"""Numbers in a block of codes: with what is between, they stay in the cache of a core."""
 DEVICE_ROWS = 65536
 """Places in a block where there is no cache to stay in, but kernels to fill."""
 WORTH_COMPILING = 2**32

@@ -9,7 +9,10 @@ from torch import Tensor
 
 from geoenc.fourier import SinCos, sin_cos
 from geoenc.position.base import PositionEncoder
-from geoenc.waves import Waves, compiled, compiled_rows, fused_sin_cos
+from geoenc.waves import Waves, buffered, compiled, compiled_rows, fused_sin_cos
+
+WORTH_BUFFERS = 512
+"""Places for which buffers are laid out; fewer are encoded as `forward` does."""
 
 
 class Sinusoidal(PositionEncoder, root=True):
@@ -50,26 +53,34 @@ class Sinusoidal(PositionEncoder, root=True):
             fast = self._kept(("waves", rows, device), lambda: compiled(waves, rows, device))
             if fast is not None:
                 return functools.partial(fast, waves)
+        if self._worth_buffers(rows, device):
+            return buffered(self.waves(), rows, self.dtype)
         return super()._filler(rows, device, compile)
 
     def _coder(self, rows: int, device: torch.device, compile: bool) -> Callable[..., Tensor]:
-        if not compile or self.dtype != torch.float32:
+        if compile and self.dtype == torch.float32 and self.waves().second is not None:
+
+            def formula(lonlat: Tensor) -> Tensor:
+                return self.rows(lonlat, fused_sin_cos)
+
+            fast = self._kept(("rows", rows, device), lambda: compiled_rows(formula, rows, device))
+            if fast is not None:
+                return fast
+        elif not compile and not self._worth_buffers(rows, device):
             return super()._coder(rows, device, compile)
-        if self.waves().second is None:  # nothing is shared between the columns
-            fill = self._filler(rows, device, compile)
-            buffer = torch.empty(rows, self.out_features, device=device)
+        fill = self._filler(rows, device, compile)
+        buffer = torch.empty(rows, self.out_features, dtype=self.dtype, device=device)
 
-            def code(lonlat: Tensor) -> Tensor:
-                fill(lonlat, buffer[: len(lonlat)])
-                return buffer[: len(lonlat)]
+        def code(lonlat: Tensor) -> Tensor:
+            fill(lonlat, buffer[: len(lonlat)])
+            return buffer[: len(lonlat)]
 
-            return code
+        return code
 
-        def formula(lonlat: Tensor) -> Tensor:
-            return self.rows(lonlat, fused_sin_cos)
-
-        fast = self._kept(("rows", rows, device), lambda: compiled_rows(formula, rows, device))
-        return fast or super()._coder(rows, device, compile)
+    def _worth_buffers(self, rows: int, device: torch.device) -> bool:
+        """Where the plain formula is taken in buffers."""
+        precise = self.dtype in (torch.float32, torch.float64)
+        return device.type == "cpu" and precise and rows >= WORTH_BUFFERS
 
     def _kept(self, key: tuple[Any, ...], make: Callable[[], Any]) -> Any:
         """What was compiled before, or is now; not copied and not saved with the encoder."""
