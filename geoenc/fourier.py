@@ -48,10 +48,10 @@ def check_scales(num_frequencies: int, min_radius: float, max_radius: float) -> 
         )
 
 
-def check_frequencies(num_frequencies: int) -> None:
-    """Refuse fewer than one frequency."""
-    if num_frequencies < 1:
-        raise ValueError(f"expected num_frequencies of at least 1, got {num_frequencies}")
+def check_frequencies(number: int, name: str = "num_frequencies") -> None:
+    """Refuse fewer than one frequency, and what is no whole number."""
+    if not isinstance(number, int) or number < 1:
+        raise ValueError(f"expected {name} as an integer of at least 1, got {number!r}")
 
 
 def turns(x: Tensor, frequency: Tensor) -> Tensor:

@@ -74,13 +74,7 @@ def entry(name: str) -> Published:
 
 
 def encoder(name: str) -> LocationEncoder | SumEncoder:
-    """A published encoder with random first weights, ready for training.
-
-    Args:
-        name: one of `names`.
-
-    Raises:
-        ValueError: another name.
+    """The encoder of the `entry` of this name, with random first weights, ready for training.
 
     Example:
         >>> import geoenc

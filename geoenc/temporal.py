@@ -105,14 +105,7 @@ def year_fraction_of_days(days: Any) -> Tensor:
 def year_fraction_of_months(months: Any) -> Tensor:
     """(month - 1/2) / 12 for months from 1 to 12: the middle of each.
 
-    Args:
-        months: numbers ``(...)``; NaN where not known.
-
-    Shape:
-        ``(...)`` to ``(...)`` float64.
-
-    Raises:
-        ValueError: a month below 1 or above 12.
+    Missing months, shapes and errors are as for `year_fraction_of_days`.
 
     Example:
         >>> from geoenc.temporal import year_fraction_of_months

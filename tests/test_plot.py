@@ -6,6 +6,7 @@ import torch
 import geoenc
 from geoenc import sampling
 from geoenc.coordinates import to_xyz
+from geoenc.plot import similarity_map
 
 pytest.importorskip("matplotlib")
 
@@ -16,8 +17,6 @@ def drawn(ax) -> torch.Tensor:
 
 def test_similarity_of_a_position_encoder_is_its_kernel() -> None:
     """For the unit vector, the cosine of the angle between the places."""
-    from geoenc.plot import similarity_map
-
     at = torch.tensor([10.0, 50.0], dtype=torch.float64)
     ax = similarity_map(geoenc.XYZ(), at, height=12)
     expected = to_xyz(sampling.lattice(12)) @ to_xyz(at)
@@ -25,8 +24,6 @@ def test_similarity_of_a_position_encoder_is_its_kernel() -> None:
 
 
 def test_similarity_of_a_location_encoder_is_that_of_its_embeddings() -> None:
-    from geoenc.plot import similarity_map
-
     encoder = geoenc.LocationEncoder(geoenc.XYZ(), geoenc.FFN(3, 8))
     ax = similarity_map(encoder, (10.0, 50.0), height=6)
     cosine = torch.nn.functional.cosine_similarity(
@@ -36,7 +33,5 @@ def test_similarity_of_a_location_encoder_is_that_of_its_embeddings() -> None:
 
 
 def test_similarity_is_asked_at_one_place() -> None:
-    from geoenc.plot import similarity_map
-
     with pytest.raises(ValueError, match="one place"):
         similarity_map(geoenc.XYZ(), [(0.0, 0.0), (1.0, 1.0)])

@@ -105,7 +105,7 @@ def test_compiled_equals_plain(name: str, monkeypatch: pytest.MonkeyPatch) -> No
     encoder = ENCODERS[name].double()
     wanted = encoder(lonlat())
     encoder.float()
-    monkeypatch.setattr(type(encoder), "_block_rows", 256)
+    monkeypatch.setattr(type(encoder), "_block_rows", 64)
     out = torch.full((700, encoder.out_features), torch.nan)
     with mock.patch.object(encoder, "forward", side_effect=AssertionError("plain")):
         encoder.write(lonlat(), out, compile=True)

@@ -234,33 +234,21 @@ def peak(way: str, batch: int, bf16: bool) -> float:
     dataset = invented(3 * batch)
     if way == "original":
         steps = original(dataset, batch)
-        before = _reset_peak()
+        before = limits.reset_peak()
         for _ in steps:
             pass
-        return _status("VmHWM") - before
+        return limits.status("VmHWM") - before
     batches, before, after = csp._batches, 0.0, 0.0
 
     def watched(*arguments: Any) -> Iterator[Tensor]:
         nonlocal before, after
-        before = _reset_peak()
+        before = limits.reset_peak()
         yield from batches(*arguments)
-        after = _status("VmHWM")
+        after = limits.status("VmHWM")
 
     with mock.patch.object(csp, "_batches", watched):
         csp.pretrain(configuration(batch, bf16=bf16), dataset)
     return after - before
-
-
-def _reset_peak() -> float:
-    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
-    return _status("VmRSS")
-
-
-def _status(name: str) -> float:
-    for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
-        if line.startswith(name):
-            return int(line.split()[1]) / 1024
-    raise OSError(f"expected {name} in /proc/self/status; memory is measured on Linux only")
 
 
 def accuracy(options: argparse.Namespace) -> None:

@@ -179,19 +179,6 @@ def gradient_ways(degree: int, dtype: torch.dtype, count: int) -> dict[str, Any]
     return ways
 
 
-def in_turns(ways: dict[str, Any], repeats: int) -> dict[str, list[float]]:
-    """Seconds of each way, in turns; the first two runs of each warm up: some peers compile."""
-    present = {name: way for name, way in ways.items() if not isinstance(way, str)}
-    seconds: dict[str, list[float]] = {name: [] for name in present}
-    for repeat in range(-2, repeats):
-        for name, (_, function, _) in present.items():
-            start = limits.clock(1)
-            function()
-            if repeat >= 0:
-                seconds[name].append(limits.clock(1) - start)
-    return seconds
-
-
 def error(way: tuple[int, Way, Any], wanted: Tensor) -> float:
     """Largest difference at the hard places; infinite if a number is not finite."""
     _, function, factor = way
@@ -206,7 +193,8 @@ def measure(options: argparse.Namespace, what: str, degree: int, dtype: str, lim
     count = options.places // (10 if degree > 90 else 1)
     make = forward_ways if what == "forward" else gradient_ways
     ways = make(degree, DTYPES[dtype], count)
-    seconds = in_turns(ways, options.repeats)
+    present = {name: way[1] for name, way in ways.items() if not isinstance(way, str)}
+    seconds = limits.in_turns(present, options.repeats, warm=2)  # some peers compile
     wanted = truth(degree) if what == "forward" else None
     print(f"\n{what}, degree {degree}, {dtype}, {count:,} places, 1 thread, process time")
     print(
@@ -269,8 +257,6 @@ def extra_memory(what: str, name: str, degree: int, dtype: str, count: int) -> d
 
 def peak(what: str, name: str, degree: int, dtype: str, count: int) -> dict[str, float]:
     """What `extra_memory` asks of the new process."""
-    from benchmarks.speed.csp_epoch import _reset_peak, _status
-
     for peer, (variable, _) in PEERS.items():
         if peer != name:
             os.environ.pop(variable, None)  # it takes seconds to load, and memory
@@ -278,9 +264,9 @@ def peak(what: str, name: str, degree: int, dtype: str, count: int) -> dict[str,
     if name in PEERS:
         count = count * (degree + 1) ** 2 // 50
     _, function, _ = make(degree, DTYPES[dtype], count)[name]
-    before, faults = _reset_peak(), limits.faults()
+    before, faults = limits.reset_peak(), limits.faults()
     result = function()
-    extra = _status("VmHWM") - before
+    extra = limits.status("VmHWM") - before
     del result
     return {"extra_mb": extra, "faults": limits.faults() - faults}
 

@@ -12,7 +12,7 @@ import os
 import platform
 import resource
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,34 @@ def clock(threads: int, device: str = "cpu") -> float:
 def faults() -> int:
     """Minor page faults of this process so far: pages of fresh memory."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+
+
+def reset_peak() -> float:
+    """Resident megabytes now, from which the peak counts anew; Linux only."""
+    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    return status("VmRSS")
+
+
+def status(name: str) -> float:
+    """Megabytes, from what Linux knows of this process: ``VmRSS`` now, ``VmHWM`` at the peak."""
+    for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
+        if line.startswith(name):
+            return int(line.split()[1]) / 1024
+    raise OSError(f"expected {name} in /proc/self/status; memory is measured on Linux only")
+
+
+def in_turns(
+    ways: Mapping[str, Callable[[], Any]], repeats: int, *, warm: int = 1
+) -> dict[str, list[float]]:
+    """Seconds of each way, one thread: all ways in turns, the first rounds not counted."""
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    for repeat in range(-warm, repeats):
+        for name, function in ways.items():
+            start = clock(1)
+            function()
+            if repeat >= 0:
+                seconds[name].append(clock(1) - start)
+    return seconds
 
 
 def products(batch: int) -> dict[str, tuple[int, int, int, str, int]]:

@@ -1,12 +1,13 @@
-"""Sinusoidal position encoders, and whole encoders, beside TorchSpatial's.
+"""Position encoders beside TorchSpatial's.
 
     python -m benchmarks.speed.position [--places 100000] [--repeats 5]
 
 One thread, processor time of the process, both in turns; 32 scales (8 for the double Fourier,
-16 for NeRF). TorchSpatial is found in a checkout named by ``GEOENC_TORCHSPATIAL``; without it the
-table says so and has no ratios. "in cache" hands each block of codes over and writes no result;
-"into rows" writes an existing output. "compiled" needs a C++ compiler. The limit is the time to
-write the result into existing memory. Results are appended to ``benchmarks/results/speed``.
+16 for NeRF), 64 random features, 200 anchors. TorchSpatial is found in a checkout named by
+``GEOENC_TORCHSPATIAL``; without it the table says so and has no ratios. "in cache" hands each
+block of codes over and writes no result; "into rows" writes an existing output. "compiled" needs a
+C++ compiler. The limit is the time to write the result into existing memory. Results are appended
+to ``benchmarks/results/speed``.
 """
 
 import argparse
@@ -37,8 +38,10 @@ PAIRS: dict[str, tuple[geoenc.PositionEncoder, str, dict[str, Any]]] = {
     "Sphere2VecMPlus": (geoenc.Sphere2VecMPlus(32, **SPHERE), "SphereGridMixScale", SPHERE),
     "Sphere2VecDFS": (geoenc.Sphere2VecDFS(8, **SPHERE), "DFT", SPHERE),
     "NeRF": (geoenc.NeRF(16), "NERF", {}),
+    "RFF": (geoenc.RFF(64, shifted=True), "RFF", {"extent": (-180, 180, -90, 90)}),
+    "RBF": (geoenc.RBF(200, 2.0), "RBF", {"model_type": "global", "rbf_kernel_size": 2.0}),
 }
-SCALES = {"Sphere2VecDFS": 8, "NeRF": 16}
+SCALES = {"Sphere2VecDFS": 8, "NeRF": 16, "RFF": 64}
 
 Way = Callable[[], object]
 
@@ -53,10 +56,13 @@ def torchspatial() -> Any:
 
 
 def peer(module: Any, name: str) -> Any:
-    """TorchSpatial's encoder of one name, with the same scales."""
-    _, original, radii = PAIRS[name]
+    """TorchSpatial's encoder of one name, with the same scales; RFF with its own random ones."""
+    ours, original, settings = PAIRS[name]
     cls = getattr(module, f"{original}SpatialRelationPositionEncoder")
-    return cls(frequency_num=SCALES.get(name, 32), device="cpu", **radii)
+    if isinstance(ours, geoenc.RBF):
+        anchors = {"train_locs": ours.anchors.numpy(), "rbf_anchor_pt_ids": list(range(200))}
+        return cls(num_rbf_anchor_pts=200, device="cpu", **anchors, **settings)
+    return cls(frequency_num=SCALES.get(name, 32), device="cpu", **settings)
 
 
 def position_ways(name: str, lonlat: Tensor, module: Any) -> dict[str, Way]:
@@ -83,18 +89,6 @@ def position_ways(name: str, lonlat: Tensor, module: Any) -> dict[str, Way]:
     return ways
 
 
-def encoder_ways(name: str, lonlat: Tensor, module: Any) -> dict[str, Way]:
-    """Position, 512, 256: the same network behind both; theirs sees all places at once."""
-    position = PAIRS[name][0]
-    network = geoenc.FFN(position.out_features, 256, hidden_features=512).eval()
-    encoder = geoenc.LocationEncoder(position, network).eval()
-    ways: dict[str, Way] = {"geoenc, embed": lambda: encoder.embed(lonlat)}
-    if module is not None:
-        other, given = peer(module, name), lonlat.numpy()[:, None, :]
-        ways["TorchSpatial"] = torch.no_grad()(lambda: network(other(given).squeeze(1)))
-    return ways
-
-
 def largest_error(name: str, lonlat: Tensor, module: Any) -> dict[str, float]:
     """Against float64, at a hundred places."""
     encoder, few = PAIRS[name][0], lonlat[:100]
@@ -104,23 +98,17 @@ def largest_error(name: str, lonlat: Tensor, module: Any) -> dict[str, float]:
         f"geoenc{where}": (encoder.write(few, compile=compile) - wanted).abs().max().item()
         for where, compile in ((", compiled", True), ("", False))
     }
-    if module is not None:
+    if module is not None and name != "RFF":
         theirs = peer(module, name)(few.numpy()[:, None, :]).squeeze(1)
         errors["TorchSpatial"] = (theirs - wanted).abs().max().item()
     return errors
 
 
-def measure(what: str, name: str, ways: dict[str, Way], errors: dict[str, float], o: Any) -> None:
+def measure(name: str, ways: dict[str, Way], errors: dict[str, float], o: Any) -> None:
     """Run all ways in turns, print and keep one table."""
-    seconds: dict[str, list[float]] = {way: [] for way in ways}
-    for repeat in range(-1, o.repeats):
-        for way, function in ways.items():
-            start = limits.clock(1)
-            function()
-            if repeat >= 0:
-                seconds[way].append(limits.clock(1) - start)
-    columns = 256 if what == "encoder" else PAIRS[name][0].out_features
-    print(f"\n{what}: {name}, {columns} columns, {o.places:,} places, 1 thread, process time")
+    seconds = limits.in_turns(ways, o.repeats)
+    columns = PAIRS[name][0].out_features
+    print(f"\n{name}, {columns} columns, {o.places:,} places, 1 thread, process time")
     print(f"  {'':30}{'ms':>9}{'places/s':>13}{'ratio':>8}{'medians':>9}{'limit':>7}{'error':>9}")
     beside = seconds.get("TorchSpatial")
     if beside is None:
@@ -129,7 +117,7 @@ def measure(what: str, name: str, ways: dict[str, Way], errors: dict[str, float]
         short, middle = min(times), statistics.median(times)
         kind = "geoenc, compiled" if "compiled" in way else way.partition(",")[0]
         record = {
-            "what": what, **limits.machine(), "encoder": name, "implementation": way,
+            "what": "position", **limits.machine(), "encoder": name, "implementation": way,
             "columns": columns, "places": o.places, "threads": 1, "clock": "process",
             "repeats": o.repeats, "seconds": short, "median": middle,
             "ratio": min(beside) / short if beside else None,
@@ -163,9 +151,7 @@ def main() -> None:
     print(f"write into existing memory: {options.limit / 1e9:.1f} GB/s")
     for name in options.names or PAIRS:
         errors = largest_error(name, lonlat, module)
-        measure("position", name, position_ways(name, lonlat, module), errors, options)
-        if name in ("Space2VecGrid", "Sphere2VecMPlus"):
-            measure("encoder", name, encoder_ways(name, lonlat, module), {}, options)
+        measure(name, position_ways(name, lonlat, module), errors, options)
 
 
 if __name__ == "__main__":

@@ -137,25 +137,54 @@ def accuracy() -> str:
 
 
 def position() -> str:
-    """Position encoders and whole encoders beside TorchSpatial's."""
-    text, last = "", None
-    for what in ("position", "encoder"):
-        records = newest("position.jsonl", what, lambda r: (r["encoder"], r["implementation"]))
+    """Position encoders beside TorchSpatial's."""
+    records = newest("position.jsonl", "position", lambda r: (r["encoder"], r["implementation"]))
+    rows = [
+        [
+            f"{r['encoder']}: {r['implementation']}",
+            f"{1e9 * r['seconds'] / r['places']:.0f}",
+            f"{r['ratio']:.1f}" if r["ratio"] else "",
+            f"{r['ratio_of_medians']:.1f}" if r["ratio_of_medians"] else "",
+            f"{r['share_of_limit']:.0%}",
+            f"{r['max_error']:.0e}" if r["max_error"] is not None else "",
+        ]
+        for r in records
+    ]
+    head = ["position", "ns a place", "ratio", "of medians", "share of write limit", "max error"]
+    return f"{where(records[-1])}\n\n{table(head, rows)}" if records else "Not measured yet.\n"
+
+
+def encoder() -> str:
+    """Whole encoders beside the originals."""
+    records = newest("encoder.jsonl", "encoder", lambda r: (r["encoder"], r["implementation"]))
+    rows = [
+        [
+            f"{r['encoder']}: {r['implementation']}"
+            + (" (emulated)" if "bf" in r["implementation"] and not r["native_bfloat16"] else ""),
+            f"{1e9 * r['seconds'] / r['places']:,.0f}",
+            f"{r['ratio']:.1f}" if r["ratio"] else "",
+            f"{r['ratio_of_medians']:.1f}" if r["ratio_of_medians"] else "",
+            f"{r['share_of_limit']:.0%}",
+            f"{r['cosine_loss']:.0e}" if r["cosine_loss"] is not None else "",
+        ]
+        for r in records
+    ]
+    head = ["encoder", "ns a place", "ratio", "of medians", "share of products", "1 - cosine"]
+    return f"{where(records[-1])}\n\n{table(head, rows)}" if records else "Not measured yet.\n"
+
+
+def memory() -> str:
+    """Peak memory beside the result."""
+    text = ""
+    for what in ("write", "embed"):
+        records = newest("memory.jsonl", what, lambda r: r["encoder"])
         rows = [
-            [
-                f"{r['encoder']}: {r['implementation']}",
-                f"{1e9 * r['seconds'] / r['places']:.0f}",
-                f"{r['ratio']:.1f}" if r["ratio"] else "",
-                f"{r['ratio_of_medians']:.1f}" if r["ratio_of_medians"] else "",
-                f"{r['share_of_limit']:.0%}",
-                f"{r['max_error']:.0e}" if r["max_error"] is not None else "",
-            ]
+            [r["encoder"], f"{r['places']:,}", f"{r['extra_mb']:.1f}", f"{r['faults']:,.0f}"]
             for r in records
         ]
-        head = [what, "ns a place", "ratio", "of medians", "share of write limit", "max error"]
+        head = [what, "places", "extra MB", "page faults"]
         text += "\n" + table(head, rows) if rows else ""
-        last = records[-1] if records else last
-    return f"{where(last)}\n{text}" if last else "Not measured yet.\n"
+    return text.removeprefix("\n") or "Not measured yet.\n"
 
 
 def harmonics() -> str:
@@ -189,7 +218,7 @@ def harmonics() -> str:
 
 def main() -> None:
     """Write the tables and fill the README."""
-    for made in (csp_epoch, limits, accuracy, position, harmonics):
+    for made in (csp_epoch, limits, accuracy, position, encoder, memory, harmonics):
         write_text(FOLDER / f"{made.__name__}.md", made())
     write_text(README, filled(README.read_text(encoding="utf-8")))
 

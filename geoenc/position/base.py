@@ -11,8 +11,12 @@ from geoenc.coordinates import wide_dtype
 
 BLOCK_ELEMENTS = 2**17
 """Numbers in a block of codes: with what is between, they stay in the cache of a core."""
+COMPILED_BLOCKS = 4
+"""How many such blocks a compiled function takes at once: it keeps nothing between."""
 DEVICE_ROWS = 65536
 """Places in a block where there is no cache to stay in, but kernels to fill."""
+WIDEST = 2**24
+"""Columns of the widest code: 64 MB for one place."""
 WORTH_COMPILING = 2**32
 """Numbers to write before the seconds of compiling are won back."""
 
@@ -30,7 +34,7 @@ class PositionEncoder(Component, root=True):
         wraps_antimeridian: the code at longitude -180 equals the code at 180.
         wraps_poles: the code at a pole does not depend on the longitude.
         takes_time: places come with a time, ``forward(lonlat, time)``.
-        wavelengths: sinusoidal encoders only: ``(F,)`` degrees.
+        wavelengths: encoders with scales only: ``(F,)`` degrees, finest first.
 
     Shape:
         ``(..., 2)`` degrees, longitude first (and time ``(...)``, a fraction of the year, if the
@@ -38,7 +42,8 @@ class PositionEncoder(Component, root=True):
         ``.double()``, ``.half()`` or ``.to(dtype)`` was called). NaN rows give NaN rows.
 
     Raises:
-        ValueError: the last dimension is not 2; a time that is missing or of another shape.
+        ValueError: a code too wide for any memory; the last dimension is not 2; a time that is
+            missing or of another shape.
     """
 
     wraps_antimeridian: bool = False
@@ -47,6 +52,11 @@ class PositionEncoder(Component, root=True):
     _dtype_of_module: Tensor
 
     def __init__(self, out_features: int) -> None:
+        if out_features > WIDEST:
+            raise ValueError(
+                f"expected a code of at most {WIDEST:,} columns, which is 64 MB for one place, got "
+                f"{out_features:,}; use fewer frequencies or anchors"
+            )
         super().__init__()
         self.out_features = out_features
         self.register_buffer("_dtype_of_module", torch.empty(0), persistent=False)
@@ -174,7 +184,8 @@ class PositionEncoder(Component, root=True):
             raise ValueError(f"expected lonlat of shape (N, 2), got {tuple(lonlat.shape)}")
         if compile is None:
             compile = len(lonlat) * self.out_features > WORTH_COMPILING
-        rows = self._block_rows if lonlat.device.type == "cpu" else DEVICE_ROWS
+        rows = self._block_rows * (COMPILED_BLOCKS if compile else 1)
+        rows = rows if lonlat.device.type == "cpu" else DEVICE_ROWS
         return min(rows, max(len(lonlat), 1)), compile
 
     def _filler(self, rows: int, device: torch.device, compile: bool) -> Callable[..., None]:

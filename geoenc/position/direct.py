@@ -1,5 +1,6 @@
 """Direct: the coordinates themselves."""
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -49,10 +50,14 @@ def unit_extent(lonlat: Tensor, extent: Sequence[float]) -> Tensor:
     )
 
 
-def check_extent(extent: Sequence[float]) -> None:
-    """Refuse an extent that is not (west, east, south, north) in this order."""
-    if len(extent) != 4 or not (extent[0] < extent[1] and extent[2] < extent[3]):
+def check_extent(extent: Sequence[float], *, globe: bool = False) -> None:
+    """Refuse an extent that is not (west, east, south, north) in this order, or on the globe."""
+    lon, lat, order = math.inf, math.inf, "west < east and south < north"
+    if globe:
+        lon, lat, order = 180, 90, "-180 <= west < east <= 180 and -90 <= south < north <= 90"
+    if len(extent) != 4 or not (
+        -lon <= extent[0] < extent[1] <= lon and -lat <= extent[2] < extent[3] <= lat
+    ):
         raise ValueError(
-            f"expected extent (west, east, south, north) with west < east and south < north, "
-            f"got {tuple(extent)}"
+            f"expected extent (west, east, south, north) with {order}, got {tuple(extent)}"
         )

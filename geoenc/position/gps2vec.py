@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn.functional import embedding
 
 from geoenc.position.base import PositionEncoder
-from geoenc.position.tile import cell
+from geoenc.position.shared import LOWEST, cell
 
 BANDS = "CDEFGHJKLMNPQRSTUVWX"
 """UTM latitude bands, 8 degrees each from -80; X has 12."""
@@ -81,7 +81,7 @@ class GPS2VecCells(PositionEncoder):
         across = (across * (width / self.sigma_km)[..., None]).to(dtype)
         along = (along * (height / self.sigma_km)[..., None]).to(dtype)
         square = across.square()[..., :, None] + along.square()[..., None, :]
-        return (-square.clamp(1e-24, 87.0**2).sqrt()).exp().flatten(-2)
+        return (-square.clamp(1e-24, LOWEST**2).sqrt()).exp().flatten(-2)
 
 
 def transverse_mercator(lon: Tensor, lat: Tensor) -> tuple[Tensor, Tensor]:

@@ -6,7 +6,7 @@ from torch.nn.functional import embedding
 
 from geoenc.coordinates import to_xyz
 from geoenc.position.base import BLOCK_ELEMENTS, PositionEncoder
-from geoenc.position.tile import MAX_PARAMETERS
+from geoenc.position.shared import check_table
 
 PRIMES = (1, 2654435761, 805459861)
 GRIDS = ((0, 1, 2), (0, 1, 3), (1, 2, 3), (0, 2, 3))
@@ -82,11 +82,7 @@ class HashGrid(PositionEncoder):
         grids = GRIDS if takes_time else GRIDS[:1]
         resolution = [base_resolution * 2**level for level in range(num_levels)]
         sizes = [min(one**3, table_size) for one in resolution] * len(grids)
-        if sum(sizes) * features_per_level > MAX_PARAMETERS:
-            raise ValueError(
-                f"expected tables of at most {MAX_PARAMETERS:,} numbers, got "
-                f"{sum(sizes) * features_per_level:,}; use a smaller table_size or fewer levels"
-            )
+        check_table(sum(sizes), features_per_level, "use a smaller table_size or fewer levels")
         super().__init__(len(grids) * num_levels * features_per_level)
         self.num_levels, self.features_per_level = num_levels, features_per_level
         self.base_resolution, self.table_size = base_resolution, table_size

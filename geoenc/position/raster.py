@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn.functional import embedding
 
 from geoenc.position.base import PositionEncoder
-from geoenc.position.tile import cell
+from geoenc.position.shared import cell
 
 
 class Raster(PositionEncoder):

@@ -6,8 +6,9 @@ from typing import Any, Self
 import torch
 from torch import Generator, Tensor
 
-from geoenc.coordinates import as_lonlat, to_xyz
+from geoenc.coordinates import to_xyz
 from geoenc.position.base import PositionEncoder
+from geoenc.position.shared import LOWEST, choose
 from geoenc.sampling import uniform
 
 DISTANCES = ("planar", "great_circle")
@@ -25,7 +26,7 @@ class RBF(PositionEncoder):
 
     Args:
         num_anchors: M.
-        bandwidth: in degrees. From 13.2 bandwidths on the value stays at 1.6e-38.
+        bandwidth: in degrees. From 8.9 bandwidths on the value stays at 4e-18.
         distance: ``"planar"`` or ``"great_circle"``.
         generator: of the first anchors.
 
@@ -91,7 +92,7 @@ class RBF(PositionEncoder):
             exponent = -_square(lonlat * shrink, self.anchors * shrink, self.working_dtype)
         else:
             exponent = self._arc(lonlat).square() * (-0.5 / self.bandwidth**2)
-        return exponent.clamp_min(-87).exp()
+        return exponent.clamp_min(LOWEST).exp()
 
     def _arc(self, lonlat: Tensor) -> Tensor:
         """Degrees along the sphere, 4 atan(sin / (1 + cos)) of half the arc, from the chord.
@@ -117,15 +118,3 @@ def _square(points: Tensor, anchors: Tensor, dtype: torch.dtype) -> Tensor:
     for other in others:
         square = torch.addcmul(square, other, other)
     return square
-
-
-def choose(lonlat: Any, num: int, generator: Generator | None) -> Tensor:
-    """``(num, 2)`` of the given places: without replacement, or with it if there are too few."""
-    places = as_lonlat(lonlat).detach().reshape(-1, 2)
-    if len(places) == 0:
-        raise ValueError("expected places to draw from, got none")
-    if len(places) < num:
-        chosen = torch.randint(len(places), (num,), generator=generator)
-    else:
-        chosen = torch.randperm(len(places), generator=generator)[:num]
-    return places[chosen.to(places.device)]

@@ -63,7 +63,7 @@ class RFF(Sinusoidal):
         extent: Sequence[float] = (-180.0, 180.0, -90.0, 90.0),
         generator: Generator | None = None,
     ) -> None:
-        check_frequencies(num_features)
+        check_frequencies(num_features, "num_features")
         if not 0 < scale < math.inf:
             raise ValueError(f"expected scale above 0 cycles per unit, got {scale}")
         if plane not in PLANES:

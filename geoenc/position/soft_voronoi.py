@@ -9,13 +9,10 @@ from torch.nn.functional import layer_norm, linear, normalize
 
 from geoenc.coordinates import to_xyz, wide_dtype
 from geoenc.position.base import BLOCK_ELEMENTS, PositionEncoder
-from geoenc.position.rbf import choose
-from geoenc.position.tile import MAX_PARAMETERS
+from geoenc.position.shared import LOWEST, check_table, choose
 from geoenc.sampling import fibonacci
 
 ATTENTIONS = ("linear", "cosine")
-FURTHEST = -70.0
-"""Logits below the highest: a cell 1e-30 times as strong; less would be denormal and slow."""
 
 
 class SoftVoronoi(PositionEncoder):
@@ -72,11 +69,7 @@ class SoftVoronoi(PositionEncoder):
                 "expected out_features, num_sites, site_features and num_tokens of at least 1, "
                 f"got {counts}"
             )
-        if num_sites * site_features > MAX_PARAMETERS:
-            raise ValueError(
-                f"expected at most {MAX_PARAMETERS:,} numbers in num_sites x site_features, got "
-                f"{num_sites * site_features:,}; use fewer sites or features"
-            )
+        check_table(num_sites, site_features, "use a smaller num_sites or site_features")
         if not 0 <= gate <= 1:
             raise ValueError(f"expected gate from 0 to 1, got {gate}")
         if attention not in ATTENTIONS:
@@ -119,7 +112,7 @@ class SoftVoronoi(PositionEncoder):
         tau = self.log_tau.to(xyz.dtype).clamp(-0.7, 6.2).exp()
         logits = xyz @ (sites * tau[:, None]).T
         highest = logits.detach().amax(-1, keepdim=True)
-        return (logits - highest).to(self.working_dtype).clamp_min(FURTHEST).softmax(-1)
+        return (logits - highest).to(self.working_dtype).clamp_min(LOWEST).softmax(-1)
 
     @property
     def _block_rows(self) -> int:

@@ -180,10 +180,7 @@ class Sphere2VecM(_Sphere2Vec):
 
     columns = ("sin P", "cos P cos lon", "cos lat cos L", "cos P sin lon", "cos lat sin L")
 
-    @property
-    def wraps_poles(self) -> bool:  # type: ignore[override]
-        """True if every 1 / r is an odd integer: then cos P is 0 at the poles."""
-        return self._whole(2, first=1)
+    wraps_poles = Sphere2VecC.wraps_poles
 
 
 class Sphere2VecMPlus(_Sphere2Vec):

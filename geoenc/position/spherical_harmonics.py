@@ -57,6 +57,11 @@ class SphericalHarmonics(PositionEncoder):
         super().__init__(out_features=(degree + 1) ** 2)
         self.degree = degree
 
+    @property
+    def wavelengths(self) -> Tensor:
+        """``(degree,)`` degrees of longitude after which order m repeats, 360 / m; 360 if none."""
+        return 360 / torch.arange(max(self.degree, 1), 0, -1, dtype=torch.float64)
+
     def encode(self, lonlat: Tensor) -> Tensor:
         """See the class."""
         xyz = _unit_vectors(lonlat).movedim(0, -1)

@@ -7,8 +7,8 @@ import torch
 from torch import Generator, Tensor, nn
 
 from geoenc.position.base import PositionEncoder
-
-MAX_PARAMETERS = 2**28
+from geoenc.position.direct import check_extent
+from geoenc.position.shared import cell, check_table
 
 
 class Tile(PositionEncoder):
@@ -61,25 +61,14 @@ class Tile(PositionEncoder):
             raise ValueError(f"expected out_features of at least 1, got {out_features}")
         if not 0 < cell_size < math.inf:
             raise ValueError(f"expected cell_size above 0 degrees, got {cell_size}")
-        if len(extent) != 4 or not (
-            -180 <= extent[0] < extent[1] <= 180 and -90 <= extent[2] < extent[3] <= 90
-        ):
-            raise ValueError(
-                "expected extent (west, east, south, north) with -180 <= west < east <= 180 and "
-                f"-90 <= south < north <= 90, got {tuple(extent)}"
-            )
+        check_extent(extent, globe=True)
         super().__init__(out_features)
         self.cell_size, self.extent = cell_size, extent
         self.num_columns = math.ceil((extent[1] - extent[0]) / cell_size)
         self.num_rows = math.ceil((extent[3] - extent[2]) / cell_size)
-        size = self.num_rows * self.num_columns * out_features
-        if size > MAX_PARAMETERS:
-            raise ValueError(
-                f"expected a table of at most {MAX_PARAMETERS:,} numbers, got {size:,} "
-                f"({self.num_rows} x {self.num_columns} cells of {out_features}); "
-                "use larger cells or a smaller extent"
-            )
-        drawn = torch.randn(size // out_features, out_features, generator=generator)
+        cells = self.num_rows * self.num_columns
+        check_table(cells, out_features, "use larger cells or a smaller extent")
+        drawn = torch.randn(cells, out_features, generator=generator)
         self.table = nn.Parameter(drawn / out_features)
 
     @property
@@ -96,9 +85,3 @@ class Tile(PositionEncoder):
         row = cell((lat - self.extent[2]) / self.cell_size, self.num_rows)
         code = nn.functional.embedding(row * self.num_columns + column, self.table)
         return torch.where(lonlat.isnan().any(-1, keepdim=True), torch.nan, code)
-
-
-def cell(position: Tensor, count: int) -> Tensor:
-    """floor(position) as an index from 0 to count - 1; 0 where the position is NaN."""
-    known = position.detach().masked_fill(position.isnan(), 0.0)
-    return known.floor().clamp(0, count - 1).long()

@@ -10,13 +10,9 @@ from geoenc.component import Component
 from geoenc.network import Network
 from geoenc.position import PositionEncoder
 from geoenc.temporal import TimeEncoder
-from geoenc.testing.export import check_portable
+from geoenc.testing.component import check_component
 from geoenc.testing.shared import (
     Inputs,
-    check_gradients,
-    check_rebuilt,
-    check_repeatable,
-    check_transforms,
     device_of,
     expect,
     expect_close,
@@ -56,17 +52,12 @@ def check_model(
         >>> geoenc.testing.check_model(geoenc.LocationEncoder(position, network))
     """
     model = copy.deepcopy(model).float().eval()
-    exact = copy.deepcopy(model).double()
     wide = _inputs(model, arguments)
     inputs = tuple(
         x.float() if key == "features" else x for key, x in zip(_names(model), wide, strict=False)
     )
     _check_rows(model, inputs)
-    check_repeatable(model, inputs)
-    check_rebuilt(model, inputs)
-    check_transforms(exact, wide)
-    check_gradients(exact, tuple(x[:3] for x in wide), 1e-6, 1.0)
-    check_portable(model, inputs, compile=compile, export=export)
+    check_component(model, inputs, exact=wide, rows=slice(3), compile=compile, export=export)
 
 
 def _names(model: Component) -> list[str]:

@@ -6,18 +6,8 @@ import torch
 from torch import Tensor
 
 from geoenc.network import Network
-from geoenc.testing.export import check_portable
-from geoenc.testing.shared import (
-    check_gradients,
-    check_rebuilt,
-    check_repeatable,
-    check_transforms,
-    device_of,
-    expect,
-    expect_close,
-    kind,
-    numbers,
-)
+from geoenc.testing.component import check_component
+from geoenc.testing.shared import check_shapes, device_of, expect, expect_close, kind, numbers
 
 
 def check_network(network: Network, *, compile: bool | str = False, export: bool = False) -> None:
@@ -39,34 +29,12 @@ def check_network(network: Network, *, compile: bool | str = False, export: bool
         >>> geoenc.testing.check_network(geoenc.FFN(6, 3, hidden_features=8))
     """
     network = copy.deepcopy(network).float().eval()
-    exact = copy.deepcopy(network).double()
     x = numbers(5, network.in_features, device=device_of(network))
-    _check_shapes(network)
+    check_shapes(network, network.in_features, network, (ValueError, RuntimeError))
     _check_follows_dtype(network, x)
-    check_repeatable(network, (x.float(),))
-    check_rebuilt(network, (x.float(),))
     _check_missing_rows(network, x.float())
-    check_transforms(exact, (x,))
-    check_gradients(exact, (x,), 1e-6, 1.0)
     _check_training(network, x.float())
-    check_portable(network, (x.float(),), compile=compile, export=export)
-
-
-def _check_shapes(network: Network) -> None:
-    width, device = network.in_features, device_of(network)
-    for shape in ((width,), (5, width), (0, width), (3, 4, width)):
-        wanted = (*shape[:-1], network.out_features)
-        got = tuple(network(torch.zeros(shape, device=device)).shape)
-        expect(
-            got == wanted, f"{kind(network)} to map {shape} to {wanted}",
-            got, "keep the leading dimensions and make out_features the last",
-        )  # fmt: skip
-    for shape in ((5, width + 1), (width + 1,)):
-        try:
-            network(torch.zeros(shape, device=device))
-        except (ValueError, RuntimeError):
-            continue
-        expect(False, f"{kind(network)} to refuse shape {shape}", "a result", "check shapes")
+    check_component(network, (x.float(),), exact=(x,), compile=compile, export=export)
 
 
 def _check_follows_dtype(network: Network, x: Tensor) -> None:

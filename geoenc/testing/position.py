@@ -7,13 +7,10 @@ import torch
 from torch import Tensor
 
 from geoenc.position import PositionEncoder
-from geoenc.testing.export import check_portable
+from geoenc.testing.component import check_component
 from geoenc.testing.shared import (
     Inputs,
-    check_gradients,
-    check_rebuilt,
-    check_repeatable,
-    check_transforms,
+    check_shapes,
     device_of,
     enlarged,
     expect,
@@ -58,21 +55,20 @@ def check_position_encoder(
     exact = copy.deepcopy(encoder).double()
     lonlat = places(device_of(encoder))
     inputs = _inputs(encoder, lonlat)
-    _check_shapes(encoder)
-    check_repeatable(encoder, inputs)
+    check_shapes(encoder, 2, lambda x: encoder(*_inputs(encoder, x)), (ValueError,))
+    _check_wavelengths(encoder)
+    step, slope = _scale(encoder)
+    check_component(
+        encoder, inputs, exact=inputs, rows=_OFF_EDGES, step=step, slope=slope,
+        compile=compile, export=export,
+    )  # fmt: skip
     _check_output_dtype(encoder, inputs)
     _check_buffers(encoder)
-    check_rebuilt(encoder, inputs)
     _check_missing_places(encoder, inputs)
     _check_written(encoder, inputs)
     _check_wraps(exact, "wraps_antimeridian", _edges(lonlat.device))
     _check_wraps(exact, "wraps_poles", _poles(lonlat.device))
-    _check_wavelengths(encoder)
-    step, slope = _scale(exact)
-    check_transforms(exact, inputs, slope)
-    check_gradients(exact, tuple(x[_OFF_EDGES] for x in inputs), step, slope)
     _check_pole_gradients(exact, lonlat)
-    check_portable(encoder, inputs, compile=compile, export=export)
 
 
 def _inputs(encoder: PositionEncoder, lonlat: Tensor) -> Inputs:
@@ -80,23 +76,6 @@ def _inputs(encoder: PositionEncoder, lonlat: Tensor) -> Inputs:
     if not encoder.takes_time:
         return (lonlat,)
     return lonlat, times(*lonlat.shape[:-1], device=lonlat.device)
-
-
-def _check_shapes(encoder: PositionEncoder) -> None:
-    device = device_of(encoder)
-    for shape in ((2,), (5, 2), (0, 2), (3, 4, 2)):
-        wanted = (*shape[:-1], encoder.out_features)
-        got = tuple(encoder(*_inputs(encoder, torch.zeros(shape, device=device))).shape)
-        expect(
-            got == wanted, f"{kind(encoder)} to map {shape} to {wanted}",
-            got, "keep the leading dimensions and make out_features the last",
-        )  # fmt: skip
-    for shape in ((5, 3), (3,)):
-        try:
-            encoder(*_inputs(encoder, torch.zeros(shape, device=device)))
-        except ValueError:
-            continue
-        expect(False, f"{kind(encoder)} to refuse shape {shape}", "a result", "check shapes")
 
 
 def _check_output_dtype(encoder: PositionEncoder, inputs: Inputs) -> None:

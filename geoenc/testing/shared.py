@@ -1,17 +1,11 @@
-"""Promises that every component makes, made-up numbers, and how failures read."""
+"""Made-up numbers, how they are compared, and how failures read."""
 
-import copy
-import functools
-import json
 from collections.abc import Callable
 from itertools import chain
 from typing import Any
 
 import torch
-from safetensors.torch import load, save
 from torch import Tensor, nn
-
-from geoenc.component import Component
 
 Inputs = tuple[Tensor, ...]
 
@@ -47,110 +41,6 @@ def enlarged(module: nn.Module) -> None:
         parameter.div_(torch.where((largest > 0) & (largest < 0.01), largest, 1.0))
 
 
-def check_repeatable(module: nn.Module, inputs: Inputs) -> None:
-    """The same result for the same arguments, which stay as they are."""
-    before = [x.clone() for x in inputs]
-    first, second = flat(module(*inputs)), flat(module(*inputs))
-    expect(
-        all(same(x, was) for x, was in zip(inputs, before, strict=True)),
-        f"{kind(module)} to leave its argument alone", "a change", "copy it",
-    )  # fmt: skip
-    expect(
-        same(first, second),
-        f"{kind(module)} to repeat itself",
-        "another result for the same argument",
-        "draw numbers in the constructor and keep them as buffers",
-    )
-
-
-def check_rebuilt(module: Component, inputs: Inputs) -> None:
-    """Configuration and weights, through JSON and safetensors, are all there is."""
-    written = json.dumps(module.config, allow_nan=False)
-    again: Any = Component.from_config(json.loads(written))
-    expect(
-        json.dumps(again.config) == written,
-        f"the configuration {written} after rebuilding",
-        json.dumps(again.config),
-        "store every constructor argument unchanged as an attribute of the same name",
-    )
-    state = {key: value.detach().cpu().contiguous() for key, value in module.state_dict().items()}
-    again.load_state_dict(load(save(state)))
-    again.to(inputs[0].device).train(module.training)
-    expect(
-        same(flat(again(*inputs)), flat(module(*inputs))),
-        f"{kind(module)} to give the same result after saving and loading",
-        "another one",
-        "register what the result depends on as parameter or persistent buffer",
-    )
-
-
-def check_transforms(exact: nn.Module, inputs: Inputs, slope: float = 1.0) -> None:
-    """``torch.func``: vmap over rows, and over models; forward mode as reverse mode.
-
-    A rounding error of the inputs, 1e-14 of some hundred degrees, grows by ``slope``.
-    """
-    tolerance = max(1e-9, 1e-13 * slope)
-    wanted = flat(exact(*inputs))
-    rows = attempt(
-        f"{kind(exact)} to run in torch.func.vmap", lambda: torch.func.vmap(exact)(*inputs)
-    )
-    expect_close(flat(rows), wanted, tolerance, "torch.func.vmap", "the direct result")
-    slopes = []
-    for mode in (torch.func.jacrev, torch.func.jacfwd):
-        rowwise = torch.func.vmap(mode(exact, tuple(range(len(inputs)))))
-        what = f"{kind(exact)} to have slopes by torch.func.{mode.__name__}"
-        slopes.append(leaves(attempt(what, functools.partial(rowwise, *inputs))))
-    for reverse, forward in zip(*slopes, strict=True):
-        expect_close(forward, reverse, tolerance, "torch.func.jacfwd", "torch.func.jacrev")
-    if next(exact.parameters(), None) is None:
-        return
-    twin = copy.deepcopy(exact)
-    with torch.no_grad():
-        for parameter in twin.parameters():
-            parameter.mul_(0.9)
-    parameters, buffers = torch.func.stack_module_state([exact, twin])
-
-    def call(parameters: Any, buffers: Any) -> Any:
-        return torch.func.functional_call(exact, (parameters, buffers), inputs)
-
-    both = leaves(torch.func.vmap(call)(parameters, buffers))
-    for result, alone in zip(both, leaves(twin(*inputs)), strict=True):
-        expect_close(result[1], alone, tolerance, "torch.func.vmap over models", "each by itself")
-
-
-def check_gradients(exact: nn.Module, inputs: Inputs, step: float, slope: float) -> None:
-    """Reverse and forward mode against finite differences of ``step`` where slopes are large.
-
-    First with respect to the arguments, then to the parameters.
-    """
-    given = tuple(x.clone().requires_grad_() for x in inputs)
-    if any(result.requires_grad for result in leaves(exact(*given))):
-        _gradcheck(exact, exact, given, step, slope)
-    trained = {key: p for key, p in exact.named_parameters() if p.requires_grad}
-    if not trained:
-        return
-
-    def of(*values: Tensor) -> Any:
-        parameters = dict(zip(trained, values, strict=True))
-        return torch.func.functional_call(exact, parameters, inputs)
-
-    values = tuple(p.detach().clone().requires_grad_() for p in trained.values())
-    _gradcheck(exact, of, values, 1e-6, 1.0)
-
-
-def _gradcheck(module: nn.Module, of: Any, given: Inputs, step: float, slope: float) -> None:
-    try:
-        torch.autograd.gradcheck(
-            of, given, eps=step, atol=1e-4 * slope, rtol=1e-4, check_forward_ad=True, fast_mode=True
-        )
-    except RuntimeError as error:
-        message = str(error).partition("\n")[0]
-        expect(False, f"{kind(module)} to have right gradients", message, "use torch operations")
-
-
-# --- words and numbers --------------------------------------------------------------------------
-
-
 def attempt(what: str, action: Callable[[], Any]) -> Any:
     """The result of ``action``, whose failure means that ``what`` does not hold."""
     try:
@@ -161,6 +51,35 @@ def attempt(what: str, action: Callable[[], Any]) -> Any:
             f"expected {what}, got {type(error).__name__}: {line}; use torch operations, no "
             ".item() and no control flow that depends on values"
         ) from error
+
+
+def gradcheck(module: nn.Module, of: Any, given: Inputs, **settings: Any) -> None:
+    """``torch.autograd.gradcheck`` of a function made of the module."""
+    try:
+        torch.autograd.gradcheck(of, given, **settings)
+    except RuntimeError as error:
+        message = str(error).partition("\n")[0]
+        expect(False, f"{kind(module)} to have right gradients", message, "use torch operations")
+
+
+def check_shapes(
+    module: Any, width: int, call: Callable[[Tensor], Tensor], refusals: tuple[type[Exception], ...]
+) -> None:
+    """``(..., width)`` to ``(..., out_features)``, and one of ``refusals`` of any other width."""
+    device = device_of(module)
+    for shape in ((width,), (5, width), (0, width), (3, 4, width)):
+        wanted = (*shape[:-1], module.out_features)
+        got = tuple(call(torch.zeros(shape, device=device)).shape)
+        expect(
+            got == wanted, f"{kind(module)} to map {shape} to {wanted}",
+            got, "keep the leading dimensions and make out_features the last",
+        )  # fmt: skip
+    for shape in ((5, width + 1), (width + 1,)):
+        try:
+            call(torch.zeros(shape, device=device))
+        except refusals:
+            continue
+        expect(False, f"{kind(module)} to refuse shape {shape}", "a result", "check shapes")
 
 
 def leaves(result: Any) -> list[Tensor]:

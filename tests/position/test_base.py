@@ -1,5 +1,7 @@
 """Blocks and outputs: what every position encoder can do with many places."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 
@@ -50,3 +52,18 @@ def test_write_refuses_other_shapes() -> None:
 def test_time_is_for_encoders_that_take_it() -> None:
     with pytest.raises(ValueError, match="XYZ encodes places only"):
         geoenc.XYZ()(torch.zeros(3, 2), torch.zeros(3))
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: geoenc.Space2VecGrid(10**10), lambda: geoenc.Sphere2VecDFS(10**5)]
+)
+def test_refuses_codes_that_no_memory_holds(make: Callable[[], object]) -> None:
+    with pytest.raises(ValueError, match="at most 16,777,216 columns"):
+        make()
+
+
+@pytest.mark.parametrize("number", [0, -3, 2.5])
+def test_refuses_frequencies_that_are_no_count(number: object) -> None:
+    for make in (geoenc.Space2VecGrid, geoenc.Sphere2VecC, geoenc.NeRF, geoenc.RFF):
+        with pytest.raises(ValueError, match="integer of at least 1"):
+            make(number)

@@ -45,10 +45,10 @@ def test_float32_loses_nothing_but_digits() -> None:
             assert (narrow - rbf.double()(lonlat)).abs().max() < 3e-7
 
 
-def test_values_far_away_are_no_denormal_numbers() -> None:
+def test_values_far_away_leave_room_for_small_weights() -> None:
     code = geoenc.RBF(100, 0.5)(geoenc.sampling.uniform(500))
-    assert code.min() >= torch.finfo(torch.float32).tiny
-    assert code.min() < 1.7e-38
+    assert code.min() * 1e-16 >= torch.finfo(torch.float32).tiny
+    assert code.min() < 1e-17
 
 
 @pytest.mark.parametrize("distance", ["planar", "great_circle"])

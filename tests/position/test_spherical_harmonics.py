@@ -29,6 +29,19 @@ def test_degree_two_written_out() -> None:
     assert torch.allclose(code[:, 4:], torch.stack(quadratic, -1), atol=1e-14)
 
 
+def test_wavelengths_are_the_longitudes_after_which_an_order_repeats() -> None:
+    encoder = geoenc.SphericalHarmonics(4).double()
+    lonlat = torch.tensor([12.3, 45.6], dtype=torch.float64)
+    moved = {m: 360 / m for m in (4, 3, 2, 1)}
+    assert encoder.wavelengths.tolist() == list(moved.values())
+    for order, wavelength in moved.items():
+        change = (encoder(lonlat + torch.tensor([wavelength, 0.0])) - encoder(lonlat)).abs()
+        assert change[16 + 4 + order] < 1e-12, "column l^2 + l + m of degree 4"
+        if order > 1:
+            assert change[16 + 4 + 1] > 1e-3
+    assert geoenc.SphericalHarmonics(0).wavelengths.tolist() == [360]
+
+
 def test_width_and_settings() -> None:
     assert geoenc.SphericalHarmonics().out_features == 100
     encoder = geoenc.SphericalHarmonics(degree=39)

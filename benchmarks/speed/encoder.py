@@ -1,0 +1,136 @@
+"""Whole encoders, position code and network, beside the originals'.
+
+    python -m benchmarks.speed.encoder [--places 100000] [--repeats 5]
+
+The same network stands behind both codes; the originals hand it all places at once. TorchSpatial
+is found in a checkout named by ``GEOENC_TORCHSPATIAL``; for SatCLIP, whose published path is
+float64 throughout, the generated expressions are those of ``GEOENC_SATCLIP``, see
+`benchmarks.speed.harmonics`. One thread, processor time of the process, in turns. The limit is the
+time of the matrix products alone, in float32, measured in the same run; where the processor has no
+bfloat16, bfloat16 is emulated and slow. Results are appended to ``benchmarks/results/speed``.
+"""
+
+import argparse
+import copy
+import statistics
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+import geoenc
+from benchmarks.shared import RESULTS
+from benchmarks.speed import limits
+from benchmarks.speed.harmonics import expressions
+from benchmarks.speed.position import PAIRS, peer, torchspatial
+
+FILE = RESULTS / "speed" / "encoder.jsonl"
+NAMES = ("Space2VecGrid", "Sphere2VecMPlus", "SatCLIP-L10", "SatCLIP-L40")
+
+Way = Callable[[], Tensor]
+
+
+def build(name: str) -> geoenc.LocationEncoder:
+    """Ours, in evaluation mode."""
+    if name.startswith("SatCLIP"):
+        encoder = geoenc.published.encoder(name)
+        assert isinstance(encoder, geoenc.LocationEncoder)
+        return encoder.eval()
+    position = copy.deepcopy(PAIRS[name][0])
+    network = geoenc.FFN(position.out_features, 256, hidden_features=512)
+    return geoenc.LocationEncoder(position, network).eval()
+
+
+@torch.no_grad()
+def original(name: str, encoder: geoenc.LocationEncoder, lonlat: Tensor) -> Way | str:
+    """The original's way to the same embedding, or why it is absent."""
+    if name.startswith("SatCLIP"):
+        assert isinstance(encoder.position, geoenc.SphericalHarmonics)
+        basis, why = expressions("SatCLIP", encoder.position.degree)
+        if basis is None:
+            return why
+        wide = copy.deepcopy(encoder.network).double()
+        return lambda: wide(basis(lonlat))
+    module = torchspatial()
+    if module is None:
+        return "no checkout in GEOENC_TORCHSPATIAL"
+    other, given = peer(module, name), lonlat.numpy()[:, None, :]
+    return lambda: encoder.network(other(given).squeeze(1))
+
+
+def product_seconds(encoder: geoenc.LocationEncoder, places: int) -> float:
+    """Of the matrix products that nothing can avoid, for blocks of 1,024 places."""
+    seconds = 0.0
+    for part in encoder.network.modules():
+        if isinstance(part, torch.nn.Linear):
+            x = torch.randn(1024, part.in_features)
+            out = torch.empty(1024, part.out_features)
+            weight = part.weight.detach().float().T
+            seconds += limits.best(lambda x=x, w=weight, o=out: torch.mm(x, w, out=o), 1)
+    return seconds * places / 1024
+
+
+def measure(name: str, o: argparse.Namespace) -> None:
+    """Run all ways in turns, print and keep one table."""
+    encoder = build(name)
+    half = copy.deepcopy(encoder).bfloat16()
+    exact = copy.deepcopy(encoder).double()
+    count = o.places // (20 if name == "SatCLIP-L40" else 1)
+    lonlat = geoenc.sampling.uniform(count, generator=torch.Generator().manual_seed(0))
+    ways: dict[str, Way] = {
+        "geoenc": lambda: encoder.embed(lonlat),
+        "geoenc, bfloat16": lambda: half.embed(lonlat),
+    }
+    theirs = original(name, encoder, lonlat)
+    if not isinstance(theirs, str):
+        ways["original"] = theirs
+    with torch.no_grad():
+        limit = product_seconds(encoder, count)
+        seconds = limits.in_turns(ways, o.repeats, warm=2)
+    few = lonlat[:1000]
+    wanted = exact.embed(few)
+    print(f"\n{name}, {count:,} places, 1 thread, process time")
+    print(f"  {'':24}{'ns a place':>12}{'ratio':>8}{'medians':>9}{'limit':>7}{'1 - cosine':>12}")
+    if isinstance(theirs, str):
+        print(f"  original: absent, {theirs}")
+    beside = seconds.get("original")
+    for way, times in seconds.items():
+        short, middle = min(times), statistics.median(times)
+        off = None
+        if way != "original":
+            got = (half if "bfloat16" in way else encoder).embed(few).double()
+            off = (1 - torch.cosine_similarity(got, wanted)).max().item()
+        record = {
+            "what": "encoder", **limits.machine(), "encoder": name, "implementation": way,
+            "places": count, "threads": 1, "clock": "process", "repeats": o.repeats,
+            "seconds": short, "median": middle, "native_bfloat16": limits.native_bfloat16(),
+            "ratio": min(beside) / short if beside else None,
+            "ratio_of_medians": statistics.median(beside) / middle if beside else None,
+            "limit_seconds": limit, "share_of_limit": limit / short, "cosine_loss": off,
+        }  # fmt: skip
+        limits.append(o.out, record)
+        ratios = [f"{record[key]:.1f}" if beside else "" for key in ("ratio", "ratio_of_medians")]
+        print(
+            f"  {way:24}{1e9 * short / count:12,.0f}{ratios[0]:>8}{ratios[1]:>9}"
+            f"{record['share_of_limit']:7.0%}{'' if off is None else f'{off:.0e}':>12}"
+        )
+
+
+def main() -> None:
+    """Measure every pair."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("names", nargs="*", help="only these encoders")
+    parser.add_argument("--places", type=int, default=100_000)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--out", type=Path, default=FILE)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    for name in options.names or NAMES:
+        measure(name, options)
+
+
+if __name__ == "__main__":
+    main()
