@@ -71,7 +71,7 @@ def test_sin_cos_has_the_slope_of_the_whole_phase() -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ((0, 0.1, 1.0), "num_frequencies of at least 1, got 0"),
+        ((0, 0.1, 1.0), "num_frequencies as an integer of at least 1, got 0"),
         ((4, 0.0, 1.0), "0 < min_radius <= max_radius, got min_radius=0.0"),
         ((4, -1.0, 1.0), "min_radius=-1.0"),
         ((4, 2.0, 1.0), "max_radius=1.0; the smaller radius is the finer scale"),

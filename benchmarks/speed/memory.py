@@ -24,7 +24,7 @@ ENCODERS = {
     "Direct": lambda: geoenc.Direct(),
     "Wrap": lambda: geoenc.Wrap(),
     "XYZ": lambda: geoenc.XYZ(),
-    "Tile": lambda: geoenc.Tile(1.0, 32),
+    "Tile": lambda: geoenc.Tile(32, 1.0),
     "Space2VecGrid": lambda: geoenc.Space2VecGrid(32),
     "Space2VecTheory": lambda: geoenc.Space2VecTheory(32),
     "Sphere2VecC": lambda: geoenc.Sphere2VecC(32),

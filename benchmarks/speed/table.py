@@ -216,9 +216,41 @@ def harmonics() -> str:
     return f"{where(last)}\n{text}" if last else "Not measured yet.\n"
 
 
+def losses() -> str:
+    """Contrastive losses beside other ways: time and error, then memory."""
+    text = ""
+    timed = newest("losses.jsonl", "loss", lambda r: (r["loss"], r["batch"], r["implementation"]))
+    rows = [
+        [
+            f"{r['loss']}: {r['implementation']}",
+            f"{r['batch']:,}",
+            f"{1e3 * r['seconds']:,.1f}",
+            f"{1e3 * r['median']:,.1f}",
+            f"{r['ratio']:.2f}" if r["ratio"] else "",
+            f"{r['ratio_of_medians']:.2f}" if r["ratio_of_medians"] else "",
+            f"{r['max_error']:.0e}",
+        ]
+        for r in timed
+    ]
+    head = ["forward and backward", "batch", "ms, best", "median", "ratio", "of medians"]
+    text += table([*head, "max error"], rows) if rows else ""
+    held = newest("losses.jsonl", "memory", lambda r: (r["loss"], r["batch"], r["implementation"]))
+    rows = [
+        [
+            f"{r['loss']}: {r['implementation']}",
+            f"{r['batch']:,}",
+            f"{r['extra_mb']:,.0f}",
+            f"{r['faults']:,.0f}",
+        ]
+        for r in held
+    ]
+    text += "\n" + table(["memory", "batch", "extra MB", "page faults"], rows) if rows else ""
+    return f"{where(timed[-1])}\n\n{text}" if timed else "Not measured yet.\n"
+
+
 def main() -> None:
     """Write the tables and fill the README."""
-    for made in (csp_epoch, limits, accuracy, position, encoder, memory, harmonics):
+    for made in (csp_epoch, limits, accuracy, position, encoder, memory, harmonics, losses):
         write_text(FOLDER / f"{made.__name__}.md", made())
     write_text(README, filled(README.read_text(encoding="utf-8")))
 

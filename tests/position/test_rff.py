@@ -83,7 +83,7 @@ def test_wavelengths_are_of_the_order_of_the_scale(plane: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "match"),
     [
-        ({"num_features": 0}, "num_frequencies of at least 1"),
+        ({"num_features": 0}, "num_features as an integer of at least 1"),
         ({"scale": 0.0}, "scale above 0"),
         ({"scale": math.inf}, "scale above 0"),
         ({"plane": "mercator"}, "equal_earth, got 'mercator'"),

@@ -74,7 +74,7 @@ def test_theory_directions_sum_to_zero() -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({"num_frequencies": 0}, "num_frequencies of at least 1, got 0"),
+        ({"num_frequencies": 0}, "num_frequencies as an integer of at least 1, got 0"),
         ({"min_radius": 0.0}, "got min_radius=0.0"),
         ({"min_radius": 2.0, "max_radius": 1.0}, "min_radius=2.0, max_radius=1.0"),
     ],

@@ -96,7 +96,7 @@ def test_whole_frequencies_join_at_the_antimeridian() -> None:
 
 @pytest.mark.parametrize("cls", VARIANTS)
 def test_refuses(cls: type) -> None:
-    with pytest.raises(ValueError, match="num_frequencies of at least 1, got -3"):
+    with pytest.raises(ValueError, match="num_frequencies as an integer of at least 1, got -3"):
         cls(-3)
     with pytest.raises(ValueError, match="0 < min_radius <= max_radius, got min_radius=2"):
         cls(4, min_radius=2)
