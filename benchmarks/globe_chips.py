@@ -3,8 +3,8 @@
     python -m benchmarks.globe_chips random [--out runs/globe-chips-random] [key=value ...]
     python -m benchmarks.globe_chips blocked
 
-The settings are those of ``configs/globe-chips-SPLIT.toml``. A started run goes on where it was.
-The finished table and all scores are kept in ``results/globe-chips-SPLIT/``.
+The settings are those of ``configs/globe-chips-NAME.toml``, one file for each table. A started run
+goes on where it was. The finished table and all scores are kept in ``results/globe-chips-NAME/``.
 """
 
 import argparse
@@ -19,7 +19,7 @@ import torch
 from benchmarks.shared import RESULTS, shared_file
 from geoenc._files import write_text
 from geoenc.data import GeotaggedImages, load_geotagged
-from geoenc.recipes import study
+from geoenc.recipes import sources, study
 from geoenc.recipes.config import load_config
 
 CONFIGS = RESULTS.parent / "configs"
@@ -33,8 +33,8 @@ def load() -> tuple[GeotaggedImages, dict[str, torch.Tensor]]:
     with np.load(path) as arrays:
         fold = torch.from_numpy(arrays["block_fold"].astype(np.int64))
     # folds 0 to 2 train, 3 validates, 4 tests
-    folds = study.frequent(dataclasses.replace(images, split=(fold - 2).clamp_min(0)), 30)
-    images = study.frequent(images, 30)
+    folds = sources.frequent(dataclasses.replace(images, split=(fold - 2).clamp_min(0)), 30)
+    images = sources.frequent(images, 30)
     assert images.split is not None
     assert folds.split is not None
     return images, {"random": images.split, "blocked": folds.split}
@@ -67,14 +67,15 @@ def reference(results: dict) -> str:
 def main() -> None:
     """Run the benchmark and keep its results."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("split", choices=["random", "blocked"])
+    names = sorted(path.stem.removeprefix("globe-chips-") for path in CONFIGS.glob("globe-chips-*"))
+    parser.add_argument("name", choices=names)
     parser.add_argument("settings", nargs="*", help="key=value")
-    parser.add_argument("--out", help="folder of the run (runs/globe-chips-SPLIT)")
+    parser.add_argument("--out", help="folder of the run (runs/globe-chips-NAME)")
     parser.add_argument("--threads", type=int, help="processor threads")
     options = parser.parse_args()
     if options.threads:
         torch.set_num_threads(options.threads)
-    name = f"globe-chips-{options.split}"
+    name = f"globe-chips-{options.name}"
     out = Path(options.out or f"runs/{name}")
     images, splits = load()
     config = load_config(CONFIGS / f"{name}.toml", options.settings)

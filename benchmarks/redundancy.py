@@ -17,9 +17,9 @@ from benchmarks.globe_chips import CONFIGS, load
 from benchmarks.shared import RESULTS
 from geoenc import LocationClassifier
 from geoenc._files import write_text
-from geoenc.data import few_shot
-from geoenc.recipes import csp, study
+from geoenc.recipes import study
 from geoenc.recipes.config import load_config
+from geoenc.recipes.sources import TableSource
 
 METHODS = ("Sup. Only (grid)", "MSE", "CSP-NCE-BLD", "CSP-MC-BLD")
 
@@ -28,15 +28,11 @@ def measure(run: Path, split: str) -> list[dict]:
     """One row for each method: accuracies and shared mistakes on the test part."""
     config = load_config(CONFIGS / f"globe-chips-{split}.toml")
     images, splits = load()
-    part = study.Part.prepare(config, images, split, splits[split], run)
-    train, validation, test = (part.dataset.subset(part.part == i) for i in range(3))
+    source = TableSource(config, images, splits[split], run / "features" / split)
     fraction = min(config.table.fractions)
-    generator = Generator().manual_seed(config.seed)
-    labelled = train.subset(few_shot(train.target, fraction, generator=generator))
-    probs = csp.classify_images(
-        config, labelled, validation, test.features, num_classes=part.num_classes
-    )
-    image = probs.argmax(1)
+    rows = source.labelled(fraction, Generator().manual_seed(config.seed))
+    _, test = source.judged(fraction, source.train.subset(rows))
+    image = test.image_probs.argmax(1)
     wrong = image != test.target
     rows = []
     for method in METHODS:

@@ -22,7 +22,7 @@ MARKER = re.compile(r"(<!-- begin (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 def keep(run: Path, name: str) -> None:
     """Copy the scores and the table of a finished run to benchmarks/results."""
-    folder = RESULTS / name
+    folder = RESULTS / name  # may be nested: csp_table1/CSP-MC-BLD
     folder.mkdir(parents=True, exist_ok=True)
     for file in ("results.json", "table.md", "location.md"):
         shutil.copyfile(run / file, folder / file)

@@ -17,9 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import geoenc
-from geoenc.cli import example, properties
+from geoenc.cli import example, properties, required
 from geoenc.component import Component
-from geoenc.coordinates import EARTH_RADIUS_KM
 from geoenc.recipes.config import Config
 
 ROOT = Path(geoenc.__file__).parent
@@ -34,6 +33,7 @@ def write(folder: Path) -> None:
         "settings.md": settings(),
         "cli.md": command_line(),
         "published-encoders.md": published_encoders(),
+        "released-models.md": released_models(),
     }
     for name, text in parts.items():
         path = folder / name
@@ -51,17 +51,16 @@ def encoder_properties() -> str:
     for name, cls in sorted(Component.registry.items()):
         if not issubclass(cls, geoenc.PositionEncoder) or not cls.__module__.startswith("geoenc."):
             continue
-        try:
-            encoder = example(cls)
-        except TypeError:  # a width or data that only the user knows
+        if required(cls):
             lines.append(f"| {{py:obj}}`~geoenc.{name}` | given {'| – ' * 7}|")
             continue
+        encoder = example(cls)
         it = properties(encoder)
         low, high = it["shortest_wave"], it["longest_wave"]
         lengths = kilometres = "–"
         if low is not None:
             lengths = _rounded(low) if low == high else f"{_rounded(low)} to {_rounded(high)}"
-            kilometres = f"{low * math.radians(EARTH_RADIUS_KM):,.0f}"
+            kilometres = f"{it['shortest_km']:,.0f}"
         joins = ["yes" if it[edge] else "no" for edge in ("antimeridian", "poles")]
         cells = [
             f"{{py:obj}}`~geoenc.{name}`", _columns(cls), f"{it['columns']:,}",
@@ -111,6 +110,21 @@ def published_encoders() -> str:
             f"`{name}`", f"{f'{len(parts)} ' * (len(parts) > 1)}`{position}`", f"`{network}`",
             f"{entry.out_features:,}", f"{sum(p.numel() for p in model.parameters()):,}",
             f"{entry.paper}; {entry.source}", entry.notes,
+        ]  # fmt: skip
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def released_models() -> str:
+    """One row per trained model of the catalogue."""
+    lines = ["| Name | Paper | Trained on | Licence | Size | Checksum | Notes |", "|---" * 7 + "|"]
+    for model in geoenc.list_pretrained():
+        size = model.size / 1e6 if model.size else model.megabytes
+        cells = [
+            f"[`{model.name}`]({model.page})", model.paper, model.training_data,
+            model.licence or "none stated", "unknown" if size is None else f"{size:.1f} MB",
+            (model.checksum or "none").partition(":")[0],
+            model.notes + (" Not converted." if model.format is None else ""),
         ]  # fmt: skip
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"

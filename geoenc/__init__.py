@@ -8,8 +8,10 @@ __version__ = "0.1.0"
 from importlib import import_module
 from types import ModuleType
 
+from geoenc.catalogue import list_pretrained
 from geoenc.coordinates import as_lonlat
 from geoenc.encoder import LocationEncoder, SumEncoder
+from geoenc.hub import from_pretrained
 from geoenc.losses import CSPLoss, InfoNCELoss, LocationQueue, PresenceAbsenceLoss
 from geoenc.models import DualEncoder, LocationClassifier
 from geoenc.network import FFN, Linear, Network, ResidualNet, Siren
@@ -36,7 +38,7 @@ from geoenc.position import (
     Tile,
     Wrap,
 )
-from geoenc.pretrained import from_pretrained
+from geoenc.retrieval import RetrievalAugmented, RetrievalDatabase
 from geoenc.temporal import CyclicTime, LinearTime, TimeEncoder
 
 __all__ = [
@@ -63,6 +65,8 @@ __all__ = [
     "PresenceAbsenceLoss",
     "Raster",
     "ResidualNet",
+    "RetrievalAugmented",
+    "RetrievalDatabase",
     "Siren",
     "SoftVoronoi",
     "Space2VecGrid",
@@ -79,11 +83,12 @@ __all__ = [
     "Wrap",
     "as_lonlat",
     "from_pretrained",
+    "list_pretrained",
 ]
 
 _SUBMODULES = {
-    *("coordinates", "data", "losses", "metrics", "plot", "published", "recipes", "sampling"),
-    "testing",
+    *("convert", "coordinates", "data", "losses", "metrics", "plot", "priors", "published"),
+    *("recipes", "sampling", "testing"),
 }
 
 

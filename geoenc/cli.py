@@ -5,14 +5,20 @@ import logging
 import math
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 EXAMPLES = """examples:
   geoenc run csp                                   the whole recipe on the embedded globe
   geoenc run csp --quick                           a small part of it, in under 90 seconds
   geoenc run csp mine.toml --out runs/mine         with your settings
+  geoenc run csp --config csp-paper-inat2018 data.path=DIR     a table of the paper
   geoenc run csp data.path=birds.csv data.label=species pretrain.epochs=100
   geoenc list position                             what can be named in a settings file
+  geoenc list pretrained                           trained models that load by name
+  geoenc compare runs/a runs/b                     is b better? paired tests over seeds
+  geoenc convert satclip satclip-vit16-l40.ckpt models/satclip     a released model as ours
+  geoenc data check downloads                      which published files are there and sound
 """
 
 
@@ -27,6 +33,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if options.command == "run":
             return run(options)
+        if options.command == "data":
+            return data(options)
+        if options.command == "compare":
+            return compare(options)
+        if options.command == "convert":
+            return convert(options)
         return list_components(options)
     except KeyboardInterrupt:
         print("\ninterrupted; the same command goes on where it was", file=sys.stderr)
@@ -46,14 +58,94 @@ def run(options: Any) -> int:
     from geoenc.recipes import study
 
     settings = list(options.settings)
-    path = settings.pop(0) if settings and "=" not in settings[0] else None
+    path = settings.pop(0) if settings and "=" not in settings[0] else options.config
     config = load_config(path, settings, quick=options.quick)
-    folder = options.out or ("runs/csp-quick" if options.quick else "runs/csp")
-    study.run(config, folder, force=options.force)
+    folder = options.out or f"runs/{_run_name(path)}{'-quick' if options.quick else ''}"
+    if options.dry_run:
+        from geoenc.recipes.plan import plan
+
+        if text := plan(config):
+            print(text)
+        return 0
+    if not study.run(config, folder, force=options.force):
+        return 0  # one of several processes, of which the first reports
     with open(f"{folder}/table.md", encoding="utf-8") as file:
         print(file.read())
     print(f"scores: {folder}/results.json   figures: {folder}/figures/")
     return 0
+
+
+def data(options: Any) -> int:
+    """``geoenc data check`` and ``generate``: published files, and small ones of the same form."""
+    import json
+
+    import torch
+
+    from geoenc.data import check, make_published
+
+    if options.action == "check":
+        report = check(options.path)
+        print(json.dumps(report.as_dict(), indent=1) if options.json else report)
+        return 0 if report.ok else 1
+    generator = torch.Generator().manual_seed(options.seed)
+    sizes = {"num_samples": options.samples, "num_classes": options.classes}
+    folder = make_published(options.name, options.path, generator=generator, **sizes)
+    print(f"invented files in the form of {options.name}: {folder}")
+    return 0
+
+
+def compare(options: Any) -> int:
+    """``geoenc compare``: paired tests of two files of predictions, or of two results."""
+    from geoenc.compare import as_json, as_text, compare_files
+
+    if options.second is None and options.methods is None:
+        raise ValueError(
+            "expected two files, or one with --methods A B, got one file; name the second one"
+        )
+    methods = None if options.methods is None else tuple(options.methods)
+    second = options.first if options.second is None else options.second
+    result = compare_files(options.first, second, methods=methods, metric=options.metric)
+    print(as_json(result) if options.json else as_text(result))
+    return 0
+
+
+def convert(options: Any) -> int:
+    """``geoenc convert``: a released model of another project as a folder of ours."""
+    from geoenc.convert import FORMATS
+
+    folder = Path(options.out)
+    if folder.exists() and not options.force:
+        raise ValueError(
+            f"expected a new folder, got {options.out!r}, which exists; pass --force to write "
+            "the model into it"
+        )
+    model = FORMATS[options.format](options.file, **dict(map(_given, options.given)))
+    model.save_pretrained(folder)
+    facts = "".join(f"  {key}: {str(value)[:90]}\n" for key, value in model.metadata.items())
+    count = sum(one.numel() for one in model.parameters())
+    print(f"{type(model).__name__} with {count:,} parameters: {folder}\n{facts}", end="")
+    return 0
+
+
+def _given(text: str) -> tuple[str, Any]:
+    """``key=value``: a number, true, false, a word, or the array in a .npy file."""
+    import json
+
+    import numpy as np
+
+    key, equals, value = text.partition("=")
+    if not key.isidentifier() or not equals:
+        raise ValueError(f"expected key=value, got {text!r}")
+    if value.endswith(".npy"):
+        return key, np.load(value, allow_pickle=False)
+    try:
+        return key, json.loads(value)
+    except json.JSONDecodeError:
+        return key, value
+
+
+def _run_name(path: str | None) -> str:
+    return "csp" if path is None else Path(path).stem
 
 
 def list_components(options: Any) -> int:
@@ -66,6 +158,8 @@ def list_components(options: Any) -> int:
         "network": geoenc.Network,
         "time": geoenc.TimeEncoder,
     }
+    if options.family == "pretrained":
+        return _list_pretrained()
     for family in [options.family] if options.family else families:
         print(f"{family}:")
         found = sorted(Component.registry.items())
@@ -78,21 +172,33 @@ def list_components(options: Any) -> int:
     return 0
 
 
+def _list_pretrained() -> int:
+    """What `from_pretrained` takes by name, and what is known of it."""
+    from geoenc.catalogue import list_pretrained
+
+    for model in list_pretrained():
+        size = model.size / 1e6 if model.size else model.megabytes
+        shown = "? MB" if size is None else f"{size:.1f} MB"
+        print(f"{model.name:44}{shown:>10}  licence: {model.licence or 'none stated'}")
+        print(f"    {model.paper}; {model.training_data}")
+        if model.format is None:
+            print("    known only: geoenc does not convert it")
+    print("\ngeoenc.from_pretrained(NAME) fetches, checks, keeps and converts one of them")
+    return 0
+
+
 def _list_position(classes: dict[str, Any]) -> None:
     """The properties of each position encoder with its defaults, and its formula below."""
-    from geoenc.coordinates import EARTH_RADIUS_KM
-
-    degree_km = math.radians(EARTH_RADIUS_KM)
     heads = ("columns", "parameters", "shortest wave", "180°", "poles")
     print(f"  {'':18}{heads[0]:>8}{heads[1]:>12}   {heads[2]:22}{heads[3]:6}{heads[4]}")
     for name, cls in classes.items():
-        try:
-            it = properties(example(cls))
-        except TypeError:
-            print(f"  {name:18}needs arguments")
+        missing = required(cls)
+        if missing:
+            print(f"  {name:18}needs {', '.join(missing)}")
         else:
+            it = properties(example(cls))
             wave = it["shortest_wave"]
-            shown = "–" if wave is None else f"{wave:.3g}° ({wave * degree_km:,.0f} km)"
+            shown = "–" if wave is None else f"{wave:.3g}° ({it['shortest_km']:,.0f} km)"
             edges = ["joins" if it[key] else "jumps" for key in ("antimeridian", "poles")]
             print(
                 f"  {name:18}{it['columns']:8,}{it['parameters']:12,}   {shown:22}"
@@ -100,6 +206,12 @@ def _list_position(classes: dict[str, Any]) -> None:
             )
         print(f"      {_formula(cls)}")
     print("\n  with the defaults of each; joins: one code on both sides of 180°, one for a pole")
+
+
+def required(cls: Any) -> list[str]:
+    """Arguments without a default: what only the user knows."""
+    given = inspect.signature(cls).parameters.values()
+    return [one.name for one in given if one.default is one.empty]
 
 
 def example(cls: Any) -> Any:
@@ -113,11 +225,15 @@ def example(cls: Any) -> Any:
 
 def properties(encoder: Any) -> dict[str, Any]:
     """What tells position encoders apart: size, finest scale in degrees, continuity."""
+    from geoenc.coordinates import EARTH_RADIUS_KM
+
     waves = getattr(encoder, "wavelengths", None)
+    shortest = None if waves is None else waves.min().item()
     return {
         "columns": encoder.out_features,
         "parameters": sum(one.numel() for one in encoder.parameters() if one.requires_grad),
-        "shortest_wave": None if waves is None else waves.min().item(),
+        "shortest_wave": shortest,
+        "shortest_km": None if shortest is None else shortest * math.radians(EARTH_RADIUS_KM),
         "longest_wave": None if waves is None else waves.max().item(),
         "antimeridian": encoder.wraps_antimeridian,
         "poles": encoder.wraps_poles,
@@ -149,12 +265,43 @@ def _parser() -> Any:
     )
     command.add_argument("recipe", choices=["csp"])
     command.add_argument("settings", nargs="*", metavar="FILE key=value", help="settings")
-    command.add_argument("--out", help="folder of the run (runs/csp); a started run goes on")
+    command.add_argument("--config", metavar="FILE", help="settings: a file, or a shipped name")
+    command.add_argument("--dry-run", action="store_true", help="what it would take, then stop")
+    command.add_argument("--out", help="folder of the run (runs/NAME); a started run goes on")
     command.add_argument("--quick", action="store_true", help="a small part of the experiment")
     command.add_argument("--show-settings", action="store_true", help="explain every setting")
     command.add_argument("--force", action="store_true", help="delete a run with other settings")
     command = commands.add_parser("list", help="what can be named in a settings file")
-    command.add_argument("family", nargs="?", choices=["position", "network", "time"])
+    families = ["position", "network", "time", "pretrained"]
+    command.add_argument("family", nargs="?", choices=families)
+    command = commands.add_parser("compare", help="is B better than A? paired tests")
+    command.add_argument("first", metavar="A", help="results.json, its folder, or predictions")
+    command.add_argument("second", metavar="B", nargs="?", help="the same of B (A, with --methods)")
+    command.add_argument("--methods", nargs=2, metavar=("ROW_A", "ROW_B"), help="rows of results")
+    command.add_argument("--metric", default="top1", help="top1 (default), top5, ...")
+    command.add_argument("--json", action="store_true", help="the numbers as JSON")
+    command = commands.add_parser(
+        "convert", help="a released model of another project as a folder of ours"
+    )
+    formats = ("torchspatial", "csp", "satclip", "geoclip", "sinr", "climplicit", "tte")
+    command.add_argument("format", choices=[*formats, "locationencoder"])
+    command.add_argument("file", metavar="IN", help="the file as released")
+    command.add_argument("out", metavar="OUT", help="folder to write to")
+    command.add_argument(
+        "given", nargs="*", metavar="key=value", help="what the file does not state"
+    )
+    command.add_argument("--force", action="store_true", help="write into a folder that exists")
+    command = commands.add_parser("data", help="published data sets: check or invent their files")
+    actions = command.add_subparsers(dest="action", required=True)
+    action = actions.add_parser("check", help="what is there, what is missing, what looks wrong")
+    action.add_argument("path", help="folder of the files, or one above it")
+    action.add_argument("--json", action="store_true", help="the report as JSON")
+    action = actions.add_parser("generate", help="invented files in the form of a published set")
+    action.add_argument("name", help="inat2017, inat2018, birdsnap, nabirds, yfcc or fmow")
+    action.add_argument("path", help="folder to write to")
+    action.add_argument("--samples", type=int, default=200, help="images to train on (200)")
+    action.add_argument("--classes", type=int, default=5, help="classes (5)")
+    action.add_argument("--seed", type=int, default=0, help="of everything random (0)")
     return parser
 
 

@@ -49,6 +49,19 @@ class Component(nn.Module):
             config[argument] = _plain(getattr(self, argument), f"{type(self).__name__}.{argument}")
         return config
 
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """What is known of the weights, as plain JSON: training data, licence, source.
+
+        Saved with the model, and there again when it is loaded.
+        """
+        facts: dict[str, Any] = self.__dict__.setdefault("_metadata", {})
+        return facts
+
+    @metadata.setter
+    def metadata(self, facts: Mapping[str, Any]) -> None:
+        self.__dict__["_metadata"] = dict(facts)
+
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Self:
         """Build the component that a configuration describes: the inverse of `config`.

@@ -30,9 +30,28 @@ def all_gather(tensor: Tensor) -> Tensor:
     holding the whole batch.
 
     Shape:
-        ``(B, ...)`` to ``(W * B, ...)`` for W processes; B must be the same on all.
+        ``(B, ...)`` to ``(W * B, ...)`` for W processes.
+
+    Raises:
+        ValueError: on every process, if they do not all have the same number of rows.
     """
-    return _AllGather.apply(tensor) if is_distributed() else tensor
+    if not is_distributed():
+        return tensor
+    rows = rows_of_all(tensor)
+    if len(set(rows)) > 1:
+        raise ValueError(
+            f"expected the same number of rows on all {len(rows)} processes, got {rows}; drop the "
+            "last, uneven batch of an epoch, or fill it up"
+        )
+    return _AllGather.apply(tensor)
+
+
+def rows_of_all(tensor: Tensor) -> list[int]:
+    """How many rows the tensor of each process has, in rank order."""
+    own = torch.tensor([len(tensor)], device=tensor.device)
+    parts = [torch.empty_like(own) for _ in range(world_size())]
+    dist.all_gather(parts, own)
+    return torch.cat(parts).tolist()
 
 
 class _AllGather(torch.autograd.Function):

@@ -29,9 +29,15 @@ class _Model(Component):
         save_pretrained(self, path, metadata=metadata)
 
     @classmethod
-    def from_pretrained(cls, path: str | os.PathLike[str]) -> Self:
-        """Read a folder that `save_pretrained` wrote, in evaluation mode."""
-        return from_pretrained(path, expected=cls)
+    def from_pretrained(cls, path: str | os.PathLike[str], **repository: Any) -> Self:
+        """Read what `save_pretrained` wrote, a folder or ``"org/name"``, in evaluation mode.
+
+        Args:
+            path: a folder, or a repository of the Hugging Face Hub.
+            repository: ``revision``, ``cache_dir``, ``token`` and ``local_files_only``; see
+                `geoenc.pretrained.from_pretrained`.
+        """
+        return from_pretrained(path, expected=cls, **repository)
 
 
 @contextlib.contextmanager

@@ -1,7 +1,9 @@
-"""Points on the sphere: random, evenly spread, on a lattice, and as the original CSP drew them."""
+"""Points on the sphere: random, in a region, evenly spread, and as the original CSP drew them."""
 
 import math
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Generator, Tensor
 
@@ -53,6 +55,101 @@ def legacy_disc(
     angle = 2 * math.pi * draw[:, 1]
     radius = (1 - z * z).sqrt()
     return torch.stack([180 * radius * angle.cos(), 90 * radius * angle.sin()], -1)
+
+
+def legacy_quadrant(
+    num: int, *, generator: Generator | None = None, device: torch.device | str | None = None
+) -> Tensor:
+    """Negative places as the default of the published CSP code draws them: lon = 180 u, lat = 90 v.
+
+    A point of the sphere is computed there and then not used, so that every negative lies in the
+    north-eastern quadrant, and too many of them near the pole. Only for reproduction; use
+    `uniform`.
+
+    Shape:
+        ``(num, 2)`` float64 degrees, u and v uniform in [0, 1).
+    """
+    draw = _unit_square(num, generator, device)
+    return draw * draw.new_tensor([180.0, 90.0])
+
+
+class Within:
+    """Places spread uniformly over the area of a region of the globe.
+
+    A point is drawn in the boxes around the polygons, a box with probability in proportion to its
+    area (lon2 - lon1) (sin lat2 - sin lat1) on the sphere and a point uniformly within, until it
+    falls into its polygon.
+
+    Args:
+        region: a shapely polygon or multipolygon in degrees, longitude first; or a sequence of
+            them, whose union it is. Longitudes may run past 180 for a region across the
+            antimeridian; results do not.
+
+    Raises:
+        ValueError: a region without area, or beyond the globe.
+
+    Example:
+        >>> import shapely, torch
+        >>> from geoenc.sampling import Within
+        >>> box = shapely.box(-10, 40, 30, 60)
+        >>> places = Within(box)(1000, generator=torch.Generator().manual_seed(0))
+        >>> bool(shapely.contains_xy(box, *places.T.numpy()).all())
+        True
+    """
+
+    def __init__(self, region: Any) -> None:
+        import shapely
+
+        union = shapely.union_all(np.atleast_1d(np.asarray(region, dtype=object)))
+        parts = shapely.get_parts(union)
+        parts = parts[(shapely.get_dimensions(parts) == 2) & (shapely.area(parts) > 0)]
+        if len(parts) == 0:
+            raise ValueError(
+                f"expected a region with an area, got {union.geom_type} without; "
+                "pass polygons, for example shapely.box(west, south, east, north)"
+            )
+        west, south, east, north = shapely.bounds(parts).T
+        if south.min() < -90 or north.max() > 90 or west.min() < -360 or east.max() > 360:
+            raise ValueError(
+                f"expected a region in degrees, longitude first, got bounds {west.min():g} to "
+                f"{east.max():g} and {south.min():g} to {north.max():g}; reproject it to EPSG:4326"
+            )
+        shapely.prepare(parts)
+        self.region, self._parts = union, parts
+        bottom, top = np.sin(np.radians(south)), np.sin(np.radians(north))
+        self._corners = torch.from_numpy(np.stack([west, bottom, east - west, top - bottom], 1))
+        self._areas = (self._corners[:, 2] * self._corners[:, 3]).cumsum(0)
+
+    def __call__(
+        self,
+        num: int,
+        *,
+        generator: Generator | None = None,
+        device: torch.device | str | None = None,
+    ) -> Tensor:
+        """So many places, ``(num, 2)`` float64 degrees; drawn on the CPU and moved."""
+        drawn, found = num, self._accepted(num, generator)
+        while len(found) < num:
+            share = max(len(found) / drawn, 0.01)
+            more = math.ceil((num - len(found)) / share) + 8
+            drawn, found = drawn + more, torch.cat([found, self._accepted(more, generator)])
+        return found[:num].to(device)
+
+    def _accepted(self, num: int, generator: Generator | None) -> Tensor:
+        """Those of ``num`` points in the boxes that fall into their polygons."""
+        import shapely
+
+        _check_count(num)
+        home = None if generator is None else generator.device
+        draw = torch.rand(num, 3, generator=generator, dtype=torch.float64, device=home).cpu()
+        box = torch.searchsorted(self._areas, draw[:, 2] * self._areas[-1], right=True)
+        box.clamp_(max=len(self._areas) - 1)
+        corner = self._corners[box]
+        lon = corner[:, 0] + draw[:, 0] * corner[:, 2]
+        lat = torch.rad2deg(torch.asin(corner[:, 1] + draw[:, 1] * corner[:, 3]))
+        inside = shapely.contains_xy(self._parts[box.numpy()], lon.numpy(), lat.numpy())
+        lon = torch.where(lon.abs() > 180, torch.remainder(lon + 180, 360) - 180, lon)
+        return torch.stack([lon, lat], -1)[torch.from_numpy(inside)]
 
 
 def fibonacci(num: int) -> Tensor:

@@ -32,6 +32,7 @@ FLOORS: dict[str, float] = {
     # component machinery
     "geoenc.component": 1,
     "geoenc.pretrained": 1,
+    "geoenc.catalogue": 1,
     # parts
     "geoenc.position": 2,
     "geoenc.network": 2,
@@ -39,14 +40,19 @@ FLOORS: dict[str, float] = {
     # models, losses, metrics
     "geoenc.encoder": 3,
     "geoenc.models": 3,
+    "geoenc.retrieval": 3.5,
     "geoenc.published": 3.5,
     "geoenc.losses": 3,
     "geoenc.metrics": 3,
+    "geoenc.priors": 3.5,
     # the outside world: first what reads it, then what shows it
     "geoenc.data": 4,
     "geoenc.testing": 4,
+    "geoenc.predictions": 4,
+    "geoenc.compare": 4.5,
     "geoenc.convert": 4.5,
     "geoenc.frames": 4.5,
+    "geoenc.hub": 4.75,
     "geoenc.plot": 4.5,
     # recipes, then the command line
     "geoenc.recipes": 5,
@@ -75,6 +81,7 @@ NEVER = [
 
 PUBLIC = {
     *("LocationEncoder", "SumEncoder", "DualEncoder", "LocationClassifier", "from_pretrained"),
+    *("RetrievalAugmented", "RetrievalDatabase", "list_pretrained"),
     *("Direct", "Wrap", "XYZ", "Tile", "Space2VecGrid", "Space2VecTheory"),
     *("Sphere2VecC", "Sphere2VecCPlus", "Sphere2VecM", "Sphere2VecMPlus", "Sphere2VecDFS"),
     *("NeRF", "RFF", "RBF", "SphericalHarmonics"),
@@ -99,6 +106,8 @@ LATE = [
     "PIL",
     "pyarrow",
     "transformers",
+    "safetensors",
+    "huggingface_hub",
 ]
 """Imported where they are first used, never by ``import geoenc``."""
 

@@ -1,10 +1,14 @@
 """DualEncoder and LocationClassifier."""
 
+import math
+
 import pytest
 import torch
 from torch import nn
 
 import geoenc
+from geoenc.models import ImageLocationClassifier
+from geoenc.priors import class_frequencies
 
 
 def location(out: int = 6) -> geoenc.LocationEncoder:
@@ -109,3 +113,67 @@ def test_csp_encoder_has_the_published_number_of_parameters(
 def test_wrap_encoder_has_the_published_number_of_parameters() -> None:
     model = geoenc.LocationEncoder(geoenc.Wrap(), geoenc.ResidualNet(4, 256))
     assert sum(p.numel() for p in model.parameters()) == 527_616
+
+
+# --- place and image in one classifier ----------------------------------------------------------
+
+
+def gps() -> geoenc.LocationEncoder:
+    return geoenc.LocationEncoder(geoenc.Direct(), geoenc.Linear(2, 256))
+
+
+@pytest.mark.parametrize("encoder", [gps(), geoenc.Tile(256, 1.0)], ids=["gps", "discrete"])
+def test_image_location_classifier_is_one_layer_over_both(encoder: nn.Module) -> None:
+    model = ImageLocationClassifier(encoder, 11, 4).eval()
+    features = torch.randn(3, 11)
+    weight = torch.cat([model.place.weight, model.image.linear.weight], 1)
+    both = torch.cat([encoder(LONLAT).sigmoid(), features], 1)
+    assert torch.allclose(
+        model(LONLAT, features), both @ weight.T + model.image.linear.bias, atol=1e-5
+    )
+    assert weight.abs().max() <= (11 + 256) ** -0.5
+    probabilities = model.probabilities(LONLAT, features)
+    assert torch.allclose(probabilities, model(LONLAT, features).softmax(-1))
+    assert not probabilities.requires_grad
+
+
+def test_a_tile_is_a_one_hot_vector_times_a_matrix() -> None:
+    tile = geoenc.Tile(256, 1.0)
+    assert tile.table.shape == (180 * 360, 256)
+    places = geoenc.sampling.uniform(20)
+    for place, code in zip(places, tile(places), strict=True):
+        column, row = math.floor(place[0] + 180), math.floor(place[1] + 90)
+        one_hot = torch.zeros(180 * 360)
+        one_hot[row * 360 + column] = 1
+        assert torch.allclose(one_hot @ tile.table, code)
+
+
+def test_image_location_classifier_learns_what_neither_knows_alone() -> None:
+    """Three classes from two bits, one of the place and one of the image."""
+    lonlat = geoenc.sampling.uniform(400)
+    bit = torch.randint(2, (400,))
+    target = (lonlat[:, 1] > 0).long() + bit
+    features = bit[:, None].float() + torch.zeros(400, 3)
+    model = ImageLocationClassifier(gps(), 3, 3).train()
+    weight = (1 / (3 * class_frequencies(target, 3))).float()
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
+    for _ in range(150):
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(model(lonlat, features), target, weight=weight).backward()
+        optimizer.step()
+    right = model.probabilities(lonlat, features).argmax(1) == target
+    assert right.double().mean() > 0.9
+
+
+def test_inverse_frequency_weights_are_the_published_ones() -> None:
+    target = torch.tensor([0] * 5 + [1])
+    counts = torch.tensor([6.0, 2.0, 1.0], dtype=torch.float64)
+    assert torch.allclose(1 / (3 * class_frequencies(target, 3)), counts.sum() / (3 * counts))
+
+
+def test_image_location_classifier_without_a_place_or_classes() -> None:
+    model = ImageLocationClassifier(gps(), 3, 2)
+    lonlat = torch.tensor([(0.0, 0.0), (torch.nan, torch.nan)])
+    assert model.probabilities(lonlat, torch.zeros(2, 3)).isnan().all(1).tolist() == [False, True]
+    with pytest.raises(ValueError, match="in_features and num_classes of at least 1, got 3 and 0"):
+        ImageLocationClassifier(gps(), 3, 0)

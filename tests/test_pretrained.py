@@ -1,5 +1,6 @@
 """Models on disk: what is saved comes back, and damage is noticed and explained."""
 
+import copy
 import errno
 import hashlib
 import json
@@ -58,6 +59,17 @@ def test_parameters_decide_the_dtype_and_buffers_keep_theirs(
         assert again(lonlat).dtype == torch.float32, "a code without weights says no dtype"
 
 
+def test_parts_of_different_dtypes_keep_theirs(tmp_path: Path) -> None:
+    image = geoenc.FFN(5, 4, depth=0, final_activation=False)
+    model = geoenc.DualEncoder(encoder().double(), image).eval()
+    model.save_pretrained(tmp_path)
+    again = from_pretrained(tmp_path)
+    lonlat, features = geoenc.as_lonlat(LONLAT), torch.ones(2, 5)
+    for got, wanted in zip(again(lonlat, features), model(lonlat, features), strict=True):
+        assert got.dtype == wanted.dtype
+        assert got.equal(wanted)
+
+
 def test_all_models_and_parts_can_be_saved(tmp_path: Path) -> None:
     models = [
         encoder(),
@@ -79,6 +91,106 @@ def test_saving_again_replaces(tmp_path: Path) -> None:
     other = encoder(7)
     other.save_pretrained(str(tmp_path))
     assert geoenc.from_pretrained(str(tmp_path)).embed(LONLAT).equal(other.embed(LONLAT))
+
+
+def test_what_is_known_of_a_model_stays_with_it(tmp_path: Path) -> None:
+    model = encoder()
+    assert model.metadata == {}
+    model.metadata["training_data"] = "made up"
+    model.metadata["licence"] = "none stated"
+    assert encoder().metadata == {}, "each model has its own"
+    model.save_pretrained(tmp_path, metadata={"licence": "MIT"})
+    assert model.metadata["licence"] == "none stated", "saving changes nothing"
+    again = geoenc.LocationEncoder.from_pretrained(tmp_path)
+    assert again.metadata == {"training_data": "made up", "licence": "MIT"}
+    again.save_pretrained(tmp_path / "copy")
+    assert from_pretrained(tmp_path / "copy").metadata == again.metadata
+    document = json.loads((tmp_path / CONFIG).read_text())
+    assert document["coordinates"] == "longitude, latitude; degrees; WGS 84"
+    assert document["model"]["name"] == "LocationEncoder"
+
+
+def test_a_loaded_model_does_not_hang_on_its_file(tmp_path: Path) -> None:
+    encoder().save_pretrained(tmp_path)
+    model = from_pretrained(tmp_path)
+    before = model.embed(LONLAT)
+    content = (tmp_path / WEIGHTS).read_bytes()
+    (tmp_path / WEIGHTS).write_bytes(bytes(len(content)))
+    assert model.embed(LONLAT).equal(before)
+    with torch.no_grad():
+        next(model.parameters()).zero_()
+    assert all(parameter.requires_grad for parameter in model.parameters())
+
+
+# --- folders of every released version ----------------------------------------------------------
+
+SAVED = Path(__file__).parent / "saved"
+"""Written once by each version, by ``python tests/test_pretrained.py``, and never changed."""
+
+
+def examples() -> dict[str, geoenc.LocationEncoder]:
+    """Small models that hold every kind of thing that can be saved."""
+    generator = torch.Generator().manual_seed(0)
+    torch.manual_seed(0)
+    timed = geoenc.LocationEncoder(
+        geoenc.SphericalHarmonics(3), geoenc.Siren(18, 4, hidden_features=6), geoenc.CyclicTime()
+    )
+    random = [
+        geoenc.LocationEncoder(
+            geoenc.RFF(4, scale=scale, plane="equal_earth", generator=generator),
+            geoenc.ResidualNet(8, 4, hidden_features=6, depth=1),
+        )
+        for scale in (1.0, 16.0)
+    ]
+    places = geoenc.sampling.fibonacci(9)
+    database = geoenc.RetrievalDatabase.of(
+        places, random[0].embed(places), torch.randn(9, 3, generator=generator)
+    )
+    return {
+        "half": encoder().half(),
+        "time": timed.double(),
+        "sum": geoenc.SumEncoder(random),
+        "classes": geoenc.LocationClassifier(encoder(), 3),
+        "images": geoenc.DualEncoder(encoder(), geoenc.FFN(5, 4, depth=0, final_activation=False)),
+        "retrieval": geoenc.RetrievalAugmented(
+            copy.deepcopy(random[0]).double(), database, place_weight=0.5
+        ),
+    }
+
+
+def output(name: str, model: torch.nn.Module) -> torch.Tensor:
+    lonlat = geoenc.as_lonlat([*LONLAT, (180, -90), (float("nan"), 0)], missing=True)
+    others = {"time": (torch.linspace(0, 0.9, 4),), "images": (torch.ones(4, 5),)}
+    with torch.no_grad():
+        result = model.eval()(lonlat, *others.get(name, ()))
+    return torch.cat(result if isinstance(result, tuple) else (result,), -1)
+
+
+@pytest.mark.parametrize(
+    "folder", sorted(SAVED.glob("*/*")), ids=lambda p: f"{p.parent.name}-{p.name}"
+)
+def test_files_of_earlier_versions_stay_readable(folder: Path) -> None:
+    model = from_pretrained(folder)
+    wanted = load_file(folder / "output.safetensors")["output"]
+    got = output(folder.name, model)
+    assert got.dtype == wanted.dtype
+    tolerance = {torch.float16: 2e-3, torch.float32: 1e-5, torch.float64: 1e-6}[got.dtype]
+    torch.testing.assert_close(got, wanted, rtol=0, atol=tolerance, equal_nan=True)
+    assert model.metadata["training_data"] == "none"
+
+
+def test_this_version_has_left_its_files() -> None:
+    folder = SAVED / geoenc.__version__
+    there = {path.name for path in folder.glob("*") if (path / WEIGHTS).is_file()}
+    assert there == set(examples()), f"run python tests/test_pretrained.py to write {folder}"
+
+
+def leave_files() -> None:
+    for name, model in examples().items():
+        folder = SAVED / geoenc.__version__ / name
+        if not folder.exists():
+            save_pretrained(model, folder, metadata={"training_data": "none", "licence": "MIT"})
+            save_file({"output": output(name, model)}, folder / "output.safetensors")
 
 
 # --- a save that fails --------------------------------------------------------------------------
@@ -244,3 +356,7 @@ def test_model_of_another_class(folder: Path) -> None:
     with pytest.raises(ValueError, match="expected a LocationClassifier, got 'LocationEncoder'"):
         geoenc.LocationClassifier.from_pretrained(folder)
     assert isinstance(geoenc.LocationEncoder.from_pretrained(folder), geoenc.LocationEncoder)
+
+
+if __name__ == "__main__":
+    leave_files()

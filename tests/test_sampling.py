@@ -3,12 +3,19 @@
 import math
 
 import pytest
+import shapely
 import torch
 
 from geoenc import sampling
 from geoenc.coordinates import great_circle_km, to_xyz
 
-DRAWS = [sampling.uniform, sampling.legacy_disc]
+RING = shapely.box(-20, -10, 30, 50) - shapely.box(0, 0, 10, 20)
+DRAWS = [
+    sampling.uniform,
+    sampling.legacy_disc,
+    sampling.legacy_quadrant,
+    sampling.Within([RING, shapely.box(100, 60, 101, 61)]),
+]
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -68,6 +75,70 @@ def test_legacy_disc_is_the_disc_of_the_published_scripts() -> None:
     for column, half in ((0, 180), (1, 90)):  # both marginals are uniform (Archimedes)
         counts = torch.histc(places[:, column] / half, 10, -1, 1) / len(places)
         assert (counts - 0.1).abs().max() < 0.003
+
+
+def test_legacy_quadrant_is_the_default_of_the_published_code() -> None:
+    places = sampling.legacy_quadrant(200_000, generator=seeded())
+    assert places.min() >= 0
+    for column, side in ((0, 180), (1, 90)):
+        counts = torch.histc(places[:, column] / side, 10, 0, 1) / len(places)
+        assert (counts - 0.1).abs().max() < 0.003
+
+
+def test_places_within_a_region_are_uniform_over_its_area() -> None:
+    """In a ring and a far box: each piece has its share of the area of the sphere, none a hole."""
+    far = shapely.box(100, 60, 140, 80)
+    places = sampling.Within([RING, far])(100_000, generator=seeded())
+    assert shapely.contains_xy(shapely.union(RING, far), *places.T.numpy()).all()
+
+    def area(west: float, south: float, east: float, north: float) -> float:
+        return (east - west) * (math.sin(math.radians(north)) - math.sin(math.radians(south)))
+
+    boxes = [(-20, -10, 0, 50), (0, 20, 10, 50), (0, -10, 10, 0), (10, -10, 30, 50)]
+    boxes += [(100, 60, 140, 80)]
+    total = sum(area(*box) for box in boxes)
+    for box in boxes:
+        share = shapely.contains_xy(shapely.box(*box), *places.T.numpy()).mean()
+        assert share == pytest.approx(area(*box) / total, abs=0.005)
+
+
+def test_the_whole_globe_as_a_region_is_uniform() -> None:
+    places = sampling.Within(shapely.box(-180, -90, 180, 90))(50_000, generator=seeded())
+    assert places[:, 1].deg2rad().sin().abs().mean().item() == pytest.approx(0.5, abs=0.01)
+
+
+def test_a_region_across_the_antimeridian() -> None:
+    places = sampling.Within(shapely.box(170, -10, 190, 10))(2000, generator=seeded())
+    assert (places[:, 0].abs() >= 170).all()
+    assert (places[:, 0] > 0).double().mean().item() == pytest.approx(0.5, abs=0.05)
+
+
+def test_overlapping_polygons_count_once() -> None:
+    twice = [shapely.box(0, 0, 10, 10), shapely.box(0, 0, 10, 10), shapely.box(10, 0, 20, 10)]
+    places = sampling.Within(twice)(20_000, generator=seeded())
+    assert (places[:, 0] > 10).double().mean().item() == pytest.approx(0.5, abs=0.02)
+
+
+def test_a_thin_region_is_found() -> None:
+    """A diagonal strip that fills a thousandth of its box."""
+    strip = shapely.LineString([(0, 0), (40, 40)]).buffer(0.02)
+    places = sampling.Within(strip)(500, generator=seeded())
+    assert len(places) == 500
+    assert (places[:, 0] - places[:, 1]).abs().max() < 0.1
+
+
+@pytest.mark.parametrize(
+    ("region", "words"),
+    [
+        (shapely.Point(1, 2), "area, got Point"),
+        ([], "expected a region with an area"),
+        (shapely.box(0, 0, 500_000, 4_000_000), "EPSG:4326"),
+        (shapely.box(0, 80, 1, 91), "bounds 0 to 1 and 80 to 91"),
+    ],
+)
+def test_what_is_no_region_is_refused(region, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        sampling.Within(region)
 
 
 @pytest.mark.parametrize("num", [1, 2, 7, 1000])

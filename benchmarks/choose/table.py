@@ -14,7 +14,6 @@ from benchmarks.choose.tasks import SPLITS, TASKS
 from geoenc import sampling
 from geoenc._files import write_text
 from geoenc.cli import properties
-from geoenc.coordinates import EARTH_RADIUS_KM
 
 Cell = tuple[str, str]
 """A task and a split."""
@@ -123,10 +122,15 @@ def _column(values: dict[str, list[float]], best_of: Iterable[str], errors: bool
 
 
 def _table(heads: list[str], rows: dict[str, str], columns: list[dict[str, str]]) -> str:
+    return _markdown(
+        heads,
+        [[label, *(column.get(row, "") for column in columns)] for row, label in rows.items()],
+    )
+
+
+def _markdown(heads: list[str], rows: list[list[str]]) -> str:
     lines = [f"| {' | '.join(heads)} |", "|---" + "|--:" * (len(heads) - 1) + "|"]
-    for row, label in rows.items():
-        lines.append(f"| {label} | {' | '.join(column.get(row, '') for column in columns)} |")
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows)]) + "\n"
 
 
 def _head(cell: Cell) -> str:
@@ -234,33 +238,24 @@ def ranks(scores: Scores, split: str) -> dict[str, list[float]]:
 def summary(settings: dict[str, Any], costs: dict[str, Any]) -> str:
     """Size, scale, continuity and cost of every encoder."""
     places = sampling.fibonacci(2000)
-    heads = [
-        "Encoder",
-        "columns",
-        "trained",
-        "shortest wave",
-        "km",
-        "joins at",
-        "seconds",
-        "× `XYZ`",
-    ]
-    lines = [f"| {' | '.join(heads)} |", "|---" + "|--:" * (len(heads) - 1) + "|"]
+    rows = []
     for entry in settings["encoders"]:
         name = entry["name"]
         it = properties(example(entry, places))
         wave = it["shortest_wave"]
         cost = costs.get(name)
         joins = ["180°"] * it["antimeridian"] + ["poles"] * it["poles"]
-        cells = [
+        row = [
             f"`{name}`", f"{it['columns']:,}", f"{it['parameters']:,}",
             "–" if wave is None else f"{wave:.3g}°",
-            "–" if wave is None else f"{wave * math.radians(EARTH_RADIUS_KM):,.0f}",
+            "–" if wave is None else f"{it['shortest_km']:,.0f}",
             ", ".join(joins) or "–",
             f"{cost['seconds_a_million']:.2f}" if cost else "",
             f"{cost['times_xyz']:.1f}" if cost else "",
         ]  # fmt: skip
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
+        rows.append(row)
+    heads = ("Encoder", "columns", "trained", "shortest wave", "km", "joins at", "seconds")
+    return _markdown([*heads, "× `XYZ`"], rows)
 
 
 def _mean_and_error(values: list[float], times: float = 1.0) -> str:

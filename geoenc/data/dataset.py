@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from geoenc.coordinates import as_lonlat
+from geoenc.data.rows import Rows
 
 _ROWS_AT_ONCE = 4096
 
@@ -37,8 +38,9 @@ class LocationDataset(torch.utils.data.Dataset[LocationBatch]):
         lonlat: anything `geoenc.as_lonlat` reads; kept as float64. NaN rows are samples without
             a place: they stay, and are judged by the image alone.
         target: class of each sample, -1 where unknown.
-        features: image features, one row per sample; a memory-mapped array works.
-        image_probs: P(y | image), one row per sample.
+        features: image features, one row per sample: a tensor, an array, or `Rows` that stay on
+            disk and are checked as they are read.
+        image_probs: P(y | image), one row per sample; the same.
         time: fraction of the year, one number per sample.
 
     Shape:
@@ -76,23 +78,32 @@ class LocationDataset(torch.utils.data.Dataset[LocationBatch]):
                 f"{tuple(self.lonlat.shape)}"
             )
         self.target = self._column("target", target, 1)
-        self.features = self._column("features", features, 2)
-        self.image_probs = self._column("image_probs", image_probs, 2)
+        self.features = self._matrix("features", features)
+        self.image_probs = self._matrix("image_probs", image_probs)
         self.time = self._column("time", time, 1)
         if self.target is not None:
             if self.target.is_floating_point():
                 raise ValueError(f"expected integer target, got dtype {self.target.dtype}")
             self.target = self.target.long()
 
+    def _matrix(self, name: str, values: Any) -> Tensor | Rows | None:
+        if not isinstance(values, Rows):
+            return self._column(name, values, 2)
+        self._agrees(name, values, 2)
+        return values
+
+    def _agrees(self, name: str, values: Tensor | Rows, ndim: int) -> None:
+        if values.ndim != ndim or len(values) != len(self.lonlat):
+            raise ValueError(
+                f"expected {name} with {ndim} dimension{'s' * (ndim > 1)} and {len(self.lonlat)} "
+                f"rows, as lonlat has, got shape {tuple(values.shape)}"
+            )
+
     def _column(self, name: str, values: Any, ndim: int) -> Tensor | None:
         if values is None:
             return None
         tensor = torch.as_tensor(values)
-        if tensor.ndim != ndim or len(tensor) != len(self.lonlat):
-            raise ValueError(
-                f"expected {name} with {ndim} dimension{'s' * (ndim > 1)} and {len(self.lonlat)} "
-                f"rows, as lonlat has, got shape {tuple(tensor.shape)}"
-            )
+        self._agrees(name, tensor, ndim)
         if any(bool(part.isnan().any()) for part in tensor.split(_ROWS_AT_ONCE)):
             raise ValueError(
                 f"expected {name} without NaN, got some; leave those samples out, because only "
@@ -119,8 +130,14 @@ class LocationDataset(torch.utils.data.Dataset[LocationBatch]):
         return f"LocationDataset({', '.join(columns)})"
 
     def subset(self, index: Any) -> "LocationDataset":
-        """The rows of an index tensor or mask, as a data set of its own."""
-        return LocationDataset(*self[torch.as_tensor(index)])
+        """The rows of an index tensor or mask, as a data set of its own; `Rows` are not read."""
+        index = torch.as_tensor(index)
+        columns = {
+            name: column.select(index) if isinstance(column, Rows) else column[index]
+            for name, column in self._columns().items()
+            if column is not None
+        }
+        return LocationDataset(**columns)
 
     def with_location(self) -> "LocationDataset":
         """The samples whose place is known."""
@@ -131,5 +148,5 @@ class LocationDataset(torch.utils.data.Dataset[LocationBatch]):
         """The same samples with other columns, for example ``image_probs``."""
         return LocationDataset(**{**self._columns(), **columns})
 
-    def _columns(self) -> dict[str, Tensor | None]:
+    def _columns(self) -> dict[str, Tensor | Rows | None]:
         return {name: getattr(self, name) for name in LocationBatch._fields}

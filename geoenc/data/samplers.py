@@ -1,10 +1,14 @@
-"""Which samples: a stratified share of the labels, and epochs that no class dominates."""
+"""Which samples: a share of the labels, epochs that no class dominates, and random places."""
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import torch
 from torch import Generator, Tensor
 from torch.utils.data import Sampler
+
+from geoenc import sampling
 
 
 def few_shot(target: Tensor, fraction: float, *, generator: Generator | None = None) -> Tensor:
@@ -91,10 +95,77 @@ class ClassBalancedSampler(Sampler[int]):
         return sum(min(len(rows), self.max_per_class) for rows in self._rows)
 
     def __iter__(self) -> Iterator[int]:
+        yield from self.epoch().tolist()
+
+    def epoch(self) -> Tensor:
+        """The row numbers of one epoch at once, ``(len(self),)`` int64."""
         drawn = torch.cat(
             [
                 rows[torch.randperm(len(rows), generator=self.generator)[: self.max_per_class]]
                 for rows in self._rows
             ]
         )
-        yield from drawn[torch.randperm(len(drawn), generator=self.generator)].tolist()
+        return drawn[torch.randperm(len(drawn), generator=self.generator)]
+
+
+PLACES: dict[str, Callable[..., Tensor]] = {
+    "uniform": sampling.uniform,
+    "legacy_disc": sampling.legacy_disc,
+    "legacy_quadrant": sampling.legacy_quadrant,
+}
+
+
+def place_sampler(name: str) -> Callable[..., Tensor]:
+    """A source of random places by its name, as settings give it.
+
+    Args:
+        name: ``"uniform"`` on the sphere; ``"land"``, the embedded countries;
+            ``"legacy_disc"`` or ``"legacy_quadrant"``, to reproduce the published CSP code; or a
+            file of polygons that geopandas reads (GeoJSON, GeoPackage, shapefile).
+
+    Returns:
+        a function ``draw(num, *, generator=None, device=None)`` of places ``(num, 2)``. For a
+        shapely geometry take `geoenc.sampling.Within` itself.
+
+    Raises:
+        ValueError: no such name and no such file, or a file without polygons.
+
+    Example:
+        >>> import torch
+        >>> from geoenc.data import place_sampler
+        >>> place_sampler("land")(3, generator=torch.Generator().manual_seed(0)).shape
+        torch.Size([3, 2])
+    """
+    if name in PLACES:
+        return PLACES[name]
+    if name == "land":
+        return _land()
+    if not Path(name).is_file():
+        raise ValueError(
+            f"expected random places from one of {', '.join((*PLACES, 'land'))}, or a file of "
+            f"polygons, got {name!r}, which is neither; check the spelling or the path"
+        )
+    return _polygons(name)
+
+
+@functools.cache
+def _land() -> Callable[..., Tensor]:
+    from geoenc.data.globe import countries
+
+    return sampling.Within(countries().geometry.to_numpy())
+
+
+@functools.lru_cache(maxsize=8)
+def _polygons(path: str) -> Callable[..., Tensor]:
+    import geopandas
+
+    try:
+        frame = geopandas.read_file(path)
+    except Exception as error:  # whatever the format's reader raises
+        raise ValueError(
+            f"expected polygons in {path!r}, got a file that geopandas cannot read "
+            f"({type(error).__name__}); write it as GeoJSON or GeoPackage"
+        ) from error
+    if frame.crs is not None:
+        frame = frame.to_crs("EPSG:4326")
+    return sampling.Within(frame.geometry.to_numpy())

@@ -1,5 +1,6 @@
 """Objectives: embeddings in, a scalar out. Losses hold no model and normalise by themselves."""
 
+from geoenc.losses.cached import cached_backward
 from geoenc.losses.contrastive import InfoNCELoss
 from geoenc.losses.criteria import multiclass, nce
 from geoenc.losses.csp import CSPLoss
@@ -12,6 +13,7 @@ __all__ = [
     "InfoNCELoss",
     "LocationQueue",
     "PresenceAbsenceLoss",
+    "cached_backward",
     "in_batch",
     "multiclass",
     "nce",

@@ -5,8 +5,8 @@ import math
 import torch
 from torch import Tensor, nn
 
-from geoenc.losses.criteria import check_temperature, multiclass
-from geoenc.losses.logits import in_batch
+from geoenc.losses.criteria import check_temperature, full_precision
+from geoenc.losses.tiled import multiclass_of_pairs
 
 
 class InfoNCELoss(nn.Module):
@@ -57,12 +57,15 @@ class InfoNCELoss(nn.Module):
 
     def forward(self, anchor: Tensor, candidate: Tensor, extra: Tensor | None = None) -> Tensor:
         """The loss of a batch of pairs; see the class."""
-        logits, target = in_batch(anchor, candidate, extra, gather=self.gather)
-        loss = multiclass(logits, target, self.temperature)
-        if self.symmetric:
-            logits, target = in_batch(candidate, anchor, gather=self.gather)
-            loss = (loss + multiclass(logits, target, self.temperature)) / 2
-        return loss
+        with full_precision(anchor):
+            return multiclass_of_pairs(
+                anchor,
+                candidate,
+                self.temperature,
+                extra=extra,
+                symmetric=self.symmetric,
+                gather=self.gather,
+            )
 
     def extra_repr(self) -> str:
         """Settings as they would be written in the constructor."""

@@ -1,13 +1,12 @@
 """Two criteria over ``(logits, target)``: which column is the right one?"""
 
+import functools
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd.function import once_differentiable
-
-_LOGITS_AT_ONCE = 2**22
 
 
 def multiclass(logits: Tensor, target: Tensor, temperature: float | Tensor = 1.0) -> Tensor:
@@ -56,57 +55,11 @@ def nce(logits: Tensor, target: Tensor | None, temperature: float | Tensor = 1.0
         Values differ by less than 1e-4 where both are small.
     """
     scaled = wide(logits) / temperature
-    absent = F.softplus(scaled)
     if target is None:
-        return absent.sum() / max(absent.numel(), 1)
-    right = scaled.gather(1, target[:, None])
-    others = absent.sum() - F.softplus(right).sum()
-    return F.softplus(-right).mean() + others / max(absent.numel() - len(absent), 1)
-
-
-def multiclass_in_batch(anchor: Tensor, columns: Tensor, first: int, temperature: float) -> Tensor:
-    """`multiclass` of anchor @ columns.T, where row i belongs to column first + i.
-
-    The gradient is made on the way, so that neither the logits nor their softmax outlive the rows
-    that they belong to. It cannot be differentiated again.
-
-    Shape:
-        anchor ``(B, D)``, columns ``(K, D)``; a scalar.
-    """
-    return _MulticlassInBatch.apply(anchor, columns, first, temperature)[0]
-
-
-class _MulticlassInBatch(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        anchor: Tensor, columns: Tensor, first: int, temperature: float
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        size = max(_LOGITS_AT_ONCE // len(columns), 1)
-        scale = 1 / temperature / len(anchor)
-        losses, to_anchor, to_columns = [], [], torch.zeros_like(columns)
-        own = slice(first, first + len(anchor))
-        to_columns[own].sub_(anchor, alpha=scale)
-        for rows, positive in zip(anchor.split(size), columns[own].split(size), strict=True):
-            logits = (rows / temperature) @ columns.mT
-            top = logits.amax(1)
-            softmax = logits.sub_(top[:, None]).exp_()
-            total = softmax.sum(1)
-            softmax.div_(total[:, None])
-            losses.append(top + total.log() - torch.linalg.vecdot(rows, positive) / temperature)
-            to_anchor.append(torch.addmm(positive, softmax, columns, beta=-scale, alpha=scale))
-            to_columns.addmm_(softmax.mT, rows, alpha=scale)
-        return torch.cat(losses).mean(), torch.cat(to_anchor), to_columns
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        ctx.mark_non_differentiable(*output[1:])
-        ctx.save_for_backward(*output[1:])
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor, *_: Any) -> tuple[Tensor, Tensor, None, None]:
-        to_anchor, to_columns = ctx.saved_tensors
-        return grad * to_anchor, grad * to_columns, None, None
+        return F.softplus(scaled).sum() / max(scaled.numel(), 1)
+    own = target[:, None]
+    others = F.softplus(scaled.scatter(1, own, -torch.inf)).sum()
+    return F.softplus(-scaled.gather(1, own)).mean() + others / max(scaled.numel() - len(own), 1)
 
 
 CRITERIA = {"multiclass": multiclass, "nce": nce}
@@ -124,7 +77,7 @@ class _Unit(torch.autograd.Function):
 
     @staticmethod
     def forward(x: Tensor) -> Tensor:
-        return x * _inverse_length(x)
+        return x * inverse_length(x)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
@@ -133,14 +86,61 @@ class _Unit(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Tensor:
         (x,) = ctx.saved_tensors
-        inverse = _inverse_length(x)
+        inverse = inverse_length(x)
         along = torch.linalg.vecdot(x, grad)[..., None] * inverse**2
         return torch.addcmul(grad, x, along, value=-1) * inverse
 
 
-def _inverse_length(x: Tensor) -> Tensor:
+def inverse_length(x: Tensor) -> Tensor:
+    """1 / |x|, and 1 where x is zero."""
     length = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
     return length.where(length > 0, 1).reciprocal()
+
+
+def through_unit_(grad: Tensor, x: Tensor) -> Tensor:
+    """The gradient by x of what has this gradient by x / |x|, written over it."""
+    for rows in chunks(len(x), 1024):
+        own, inverse = wide(x[rows]), inverse_length(wide(x[rows]))
+        along = torch.linalg.vecdot(own, grad[rows])[..., None] * inverse**2
+        grad[rows].addcmul_(own, along, value=-1).mul_(inverse)
+    return grad
+
+
+def once(backward: Callable[..., Any]) -> Callable[..., Any]:
+    """Of a Function: its gradients have no gradient, and say so where one is asked for."""
+
+    @functools.wraps(backward)
+    def derivative(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
+        with torch.no_grad():
+            made = backward(ctx, *grads)
+        if not torch.is_grad_enabled():
+            return made
+        saved = [x for x in ctx.saved_tensors if x is not None and x.requires_grad]
+        return tuple(None if one is None else _Last.apply(one, *saved) for one in made)
+
+    return derivative
+
+
+class _Last(torch.autograd.Function):
+    @staticmethod
+    def forward(gradient: Tensor, *inputs: Tensor) -> Tensor:
+        return gradient.clone()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        pass
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> None:
+        raise RuntimeError(
+            "expected to differentiate this loss once, got a second derivative; make it from "
+            "geoenc.losses.in_batch or sampled, and multiclass or nce, which autograd can follow"
+        )
+
+
+def chunks(rows: int, size: int) -> Iterator[slice]:
+    """Slices of so many rows, the last one shorter."""
+    return (slice(start, min(start + size, rows)) for start in range(0, rows, max(size, 1)))
 
 
 def wide(tensor: Tensor) -> Tensor:

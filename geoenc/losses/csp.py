@@ -1,19 +1,11 @@
 """CSPLoss: contrastive pre-training with in-batch, random-location and dropout negatives."""
 
-import torch
 from torch import Tensor, nn
 
-from geoenc.losses.criteria import (
-    CRITERIA,
-    check_temperature,
-    full_precision,
-    multiclass,
-    multiclass_in_batch,
-    nce,
-    unit,
-    zero_like,
-)
-from geoenc.losses.logits import in_batch_columns, sampled_columns
+from geoenc.losses.criteria import CRITERIA, check_temperature, full_precision, zero_like
+from geoenc.losses.logits import in_batch_columns
+from geoenc.losses.rowwise import multiclass_of_sampled, nce_of_sampled
+from geoenc.losses.tiled import multiclass_of_pairs, nce_in_batch
 
 
 class CSPLoss(nn.Module):
@@ -110,32 +102,29 @@ class CSPLoss(nn.Module):
     ) -> dict[str, Tensor]:
         """The unweighted scalars ``in_batch``, ``location`` and ``dropout`` that have a weight."""
         with full_precision(location):
-            location, image = unit(location), unit(image)
-            terms = {"in_batch": self._in_batch(location, image, self.temperature)}
-            if self.symmetric:
-                reverse = self._in_batch(image, location, self.temperature)
-                terms["in_batch"] = (terms["in_batch"] + reverse) / 2
+            terms = {"in_batch": self._in_batch(location, image, self.temperature, self.symmetric)}
             if self.location_weight > 0:
-                negative = unit(_given("sampled", "location_weight", sampled))
+                negative = _given("sampled", "location_weight", sampled)
                 terms["location"] = self._random_location(image, location, negative)
             if self.dropout_weight > 0:
-                again = unit(_given("dropout", "dropout_weight", dropout))
+                again = _given("dropout", "dropout_weight", dropout)
                 terms["dropout"] = self._in_batch(location, again, self.dropout_temperature)
         return terms
 
-    def _in_batch(self, anchor: Tensor, candidate: Tensor, temperature: float) -> Tensor:
-        columns, first = in_batch_columns(anchor, candidate, gather=self.gather)
-        if self.criterion == "multiclass":
-            return multiclass_in_batch(anchor, columns, first, temperature)
-        target = first + torch.arange(len(anchor), device=anchor.device)
-        return nce(anchor @ columns.mT, target, temperature)
+    def _in_batch(
+        self, anchor: Tensor, candidate: Tensor, temperature: float, symmetric: bool = False
+    ) -> Tensor:
+        if self.criterion == "nce":  # over all processes it is its own reverse
+            columns, first = in_batch_columns(anchor, candidate, gather=self.gather)
+            return nce_in_batch(anchor, columns, first, temperature)
+        return multiclass_of_pairs(
+            anchor, candidate, temperature, symmetric=symmetric, gather=self.gather
+        )
 
     def _random_location(self, image: Tensor, location: Tensor, negative: Tensor) -> Tensor:
         if self.criterion == "nce":
-            logits, _ = sampled_columns(image, None, negative)
-            return nce(logits, None, self.location_temperature)
-        logits, target = sampled_columns(image, location, negative)
-        return multiclass(logits, target, self.location_temperature)
+            return nce_of_sampled(image, negative, self.location_temperature)
+        return multiclass_of_sampled(image, location, negative, self.location_temperature)
 
     def extra_repr(self) -> str:
         """Settings as they would be written in the constructor."""

@@ -36,20 +36,24 @@ def in_batch(
     """
     with full_precision(anchor):
         rows = unit(anchor)
-        columns, first = in_batch_columns(rows, unit(candidate), gather=gather)
-        if extra is not None:
-            if extra.ndim != 2 or extra.shape[1] != anchor.shape[1]:
-                raise ValueError(
-                    f"expected extra of shape (Q, {anchor.shape[1]}), got {tuple(extra.shape)}"
-                )
-            columns = torch.cat([columns, unit(extra)])
+        more = None if extra is None else unit(extra)
+        columns, first = in_batch_columns(rows, unit(candidate), more, gather=gather)
         return rows @ columns.mT, first + torch.arange(len(anchor), device=anchor.device)
 
 
-def in_batch_columns(anchor: Tensor, candidate: Tensor, *, gather: bool) -> tuple[Tensor, int]:
-    """Candidates of all processes, and the number of the first that is ours."""
+def in_batch_columns(
+    anchor: Tensor, candidate: Tensor, extra: Tensor | None = None, *, gather: bool
+) -> tuple[Tensor, int]:
+    """Candidates of all processes and extra ones, and the number of the first that is ours."""
     check_pairs("candidate", anchor, candidate)
-    return (all_gather(candidate), rank() * len(candidate)) if gather else (candidate, 0)
+    columns = all_gather(candidate) if gather else candidate
+    if extra is not None:
+        if extra.ndim != 2 or extra.shape[1] != anchor.shape[1]:
+            raise ValueError(
+                f"expected extra of shape (Q, {anchor.shape[1]}), got {tuple(extra.shape)}"
+            )
+        columns = torch.cat([columns, extra])
+    return columns, rank() * len(candidate) if gather else 0
 
 
 def sampled(anchor: Tensor, positive: Tensor | None, negative: Tensor) -> tuple[Tensor, Tensor]:
@@ -75,22 +79,21 @@ def sampled(anchor: Tensor, positive: Tensor | None, negative: Tensor) -> tuple[
         tensor([[ 1., -1.],
                 [ 1., -1.]])
     """
+    check_sampled(anchor, positive, negative)
     with full_precision(anchor):
-        positive = None if positive is None else unit(positive)
-        return sampled_columns(unit(anchor), positive, unit(negative))
+        rows, columns = unit(anchor), unit(negative)
+        if positive is not None:
+            columns = torch.cat([unit(positive)[:, None], columns], 1)
+        logits = torch.linalg.vecdot(rows[:, None], columns)
+        return logits, torch.zeros(len(anchor), dtype=torch.long, device=anchor.device)
 
 
-def sampled_columns(
-    anchor: Tensor, positive: Tensor | None, negative: Tensor
-) -> tuple[Tensor, Tensor]:
-    """`sampled`, of unit vectors."""
+def check_sampled(anchor: Tensor, positive: Tensor | None, negative: Tensor) -> None:
+    """Refuse embeddings that `sampled` cannot take."""
     if anchor.ndim != 2 or negative.ndim != 3 or negative.shape[::2] != anchor.shape:
         raise ValueError(
             f"expected anchor (B, D) and negative (B, C, D), got {tuple(anchor.shape)} and "
             f"{tuple(negative.shape)}"
         )
-    logits = torch.linalg.vecdot(anchor[:, None], negative)
     if positive is not None:
         check_pairs("positive", anchor, positive)
-        logits = torch.cat([torch.linalg.vecdot(anchor, positive)[:, None], logits], 1)
-    return logits, torch.zeros(len(anchor), dtype=torch.long, device=anchor.device)

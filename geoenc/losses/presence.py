@@ -1,9 +1,8 @@
 """PresenceAbsenceLoss: learning where a class occurs from presences alone."""
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from geoenc.losses.criteria import wide
+from geoenc.losses.rowwise import presence_absence
 
 
 class PresenceAbsenceLoss(nn.Module):
@@ -59,11 +58,8 @@ class PresenceAbsenceLoss(nn.Module):
                 f"expected logits (B, Q) and target (B,), got {tuple(logits.shape)} and "
                 f"{tuple(target.shape)}"
             )
-        logits = wide(logits)
         weight = logits.shape[1] if self.positive_weight is None else self.positive_weight
-        present = logits.gather(1, target[:, None])
-        total = F.softplus(logits).sum() - F.softplus(present).sum()
-        loss = (total + weight * F.softplus(-present).sum()) / logits.numel()
+        loss = presence_absence(logits, target, weight) / logits.numel()
         if self.background_weight == 0:
             return loss
         if background_logits is None:
@@ -71,7 +67,8 @@ class PresenceAbsenceLoss(nn.Module):
                 "expected background_logits at random places, got None; pass them, or set "
                 "background_weight=0"
             )
-        return loss + self.background_weight * F.softplus(wide(background_logits)).mean()
+        absent = presence_absence(background_logits, None, weight) / background_logits.numel()
+        return loss + self.background_weight * absent
 
     def extra_repr(self) -> str:
         """Settings as they would be written in the constructor."""

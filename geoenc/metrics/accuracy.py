@@ -1,4 +1,4 @@
-"""Rank of the right class, and the product of what image and place say."""
+"""Rank of the right class, and shares of right guesses: over all samples, and class by class."""
 
 import torch
 from torch import Tensor
@@ -47,10 +47,13 @@ def top_k_accuracy(scores: Tensor, target: Tensor, k: int = 1) -> Tensor:
         >>> top_k_accuracy(scores, torch.tensor([2, 0]), k=1)
         tensor(0.5000, dtype=torch.float64)
     """
+    return _within(scores, target, k).double().mean()
+
+
+def _within(scores: Tensor, target: Tensor, k: int) -> Tensor:
     if k < 1:
         raise ValueError(f"expected k of at least 1, got {k}")
-    within = (target_rank(scores, target) <= k) & ~scores.isnan().any(-1)
-    return within.double().mean()
+    return (target_rank(scores, target) <= k) & ~scores.isnan().any(-1)
 
 
 def reciprocal_rank(scores: Tensor, target: Tensor) -> Tensor:
@@ -62,64 +65,37 @@ def reciprocal_rank(scores: Tensor, target: Tensor) -> Tensor:
     return 1 / target_rank(scores, target).double()
 
 
-def geo_posterior(
-    image_probs: Tensor,
-    location_probs: Tensor,
-    *,
-    weight: float = 1.0,
-    class_prior: Tensor | None = None,
-    missing: str = "image",
-) -> Tensor:
-    """P(y | image) P(y | place)^weight / P(y), not normalised: it is for ranking.
-
-    Dividing by P(y) is Bayes' rule for an image and a place that are independent given the class;
-    the published product leaves it out.
-
-    Args:
-        image_probs: from an image classifier, at least 0.
-        location_probs: from a location classifier; a row of NaN says that the place is missing.
-        weight: exponent of what the place says; the published product has 1, and 0 leaves the
-            image alone.
-        class_prior: P(y), above 0, or a power of it; None leaves it out.
-        missing: what becomes of rows without a place. ``"image"`` keeps the image's own
-            probabilities; ``"drop"`` leaves the rows out of the result; ``"error"`` counts them
-            as wrong (rows of NaN), as the published batch evaluation does.
+def class_accuracy(scores: Tensor, target: Tensor, k: int = 1) -> Tensor:
+    """Top-k accuracy of each class over its own samples; NaN for classes without samples.
 
     Shape:
-        two of ``(N, Q)``, class_prior ``(Q,)``; ``(N, Q)`` float64, fewer rows for ``"drop"``.
+        scores ``(N, Q)``, target ``(N,)``; ``(Q,)`` float64.
 
     Example:
         >>> import torch
-        >>> from geoenc.metrics import geo_posterior
-        >>> geo_posterior(torch.tensor([[0.6, 0.4]]), torch.tensor([[0.1, 0.9]]))
-        tensor([[0.0600, 0.3600]], dtype=torch.float64)
-
-    Reference:
-        Mac Aodha, Cole and Perona, ICCV 2019, equation 2; Mai et al., CSP, ICML 2023, section 3.4.
+        >>> from geoenc.metrics import class_accuracy
+        >>> scores = torch.tensor([[0.7, 0.3, 0.0], [0.2, 0.8, 0.0], [0.9, 0.1, 0.0]])
+        >>> class_accuracy(scores, torch.tensor([0, 0, 1]))
+        tensor([0.5000, 0.0000,    nan], dtype=torch.float64)
     """
-    if image_probs.shape != location_probs.shape:
-        raise ValueError(
-            f"expected image_probs and location_probs of one shape (N, Q), got "
-            f"{tuple(image_probs.shape)} and {tuple(location_probs.shape)}"
-        )
-    if missing not in ("image", "drop", "error"):
-        raise ValueError(f"expected missing to be 'image', 'drop' or 'error', got {missing!r}")
-    if not bool((image_probs >= 0).all()):
-        raise ValueError(
-            "expected image_probs of at least 0, got negative numbers or NaN; pass probabilities, "
-            "for example logits.softmax(-1), not logits"
-        )
-    known = ~location_probs.isnan().any(-1)
-    posterior = image_probs.double() * location_probs.double() ** weight
-    if class_prior is not None:
-        if class_prior.shape != image_probs.shape[-1:] or not bool((class_prior > 0).all()):
-            raise ValueError(
-                f"expected class_prior above 0 of shape {tuple(image_probs.shape[-1:])}, got "
-                f"shape {tuple(class_prior.shape)} with minimum {class_prior.min().item():g}"
-            )
-        posterior = posterior / class_prior.double()
-    if missing == "drop":
-        return posterior[known]
-    if missing == "error":
-        return posterior
-    return torch.where(known[..., None], posterior, image_probs.double())
+    return class_means(_within(scores, target, k).double(), target, scores.shape[-1])
+
+
+def macro_accuracy(scores: Tensor, target: Tensor, k: int = 1) -> Tensor:
+    """Mean of `class_accuracy` over the classes that have samples: rare ones count as much.
+
+    Shape:
+        scores ``(N, Q)``, target ``(N,)``; a scalar in [0, 1], float64.
+    """
+    return class_accuracy(scores, target, k).nanmean()
+
+
+def class_means(values: Tensor, target: Tensor, num_classes: int) -> Tensor:
+    """Mean of one value per sample within each class; NaN for classes without samples.
+
+    Shape:
+        values ``(N,)``, target ``(N,)``; ``(num_classes,)`` float64.
+    """
+    total = torch.zeros(num_classes, dtype=torch.float64, device=values.device)
+    total = total.index_add(0, target, values.double())
+    return total / target.bincount(minlength=num_classes)

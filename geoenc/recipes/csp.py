@@ -9,138 +9,153 @@ Reference:
     Geospatial-Visual Representations, ICML 2023.
 """
 
-import contextlib
 import copy
-import io
-import logging
 import math
 import os
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
-from geoenc import sampling
-from geoenc._files import atomic_path
-from geoenc._optional import require
-from geoenc.data.dataset import LocationDataset
+from geoenc.data.dataset import LocationBatch, LocationDataset
+from geoenc.data.samplers import ClassBalancedSampler, place_sampler
+from geoenc.distributed import world_size
 from geoenc.encoder import LocationEncoder
 from geoenc.losses import CSPLoss, PresenceAbsenceLoss
-from geoenc.metrics import geo_posterior, reciprocal_rank, top_k_accuracy
-from geoenc.models import DualEncoder, LocationClassifier
+from geoenc.models import DualEncoder, ImageLocationClassifier, LocationClassifier
 from geoenc.network import FFN
-from geoenc.recipes.config import Config
+from geoenc.predictions import Predictions
+from geoenc.priors import GeoPrior, Prior, class_frequencies
+from geoenc.recipes.batches import check_finite, fetched, required, share, stored
+from geoenc.recipes.config import Config, Finetune, Pretrain
+from geoenc.recipes.engine import Training, adam, autocast, patience, seeded
 
-logger = logging.getLogger(__name__)
-
-NEGATIVES: dict[str, Callable[..., Tensor]] = {
-    "uniform": sampling.uniform,
-    "legacy_disc": sampling.legacy_disc,
-}
+_ROWS_TO_JUDGE = 2048
 
 
 def pretrain(
     config: Config,
     dataset: LocationDataset,
     *,
+    validation: LocationDataset | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
+    logs: str | os.PathLike[str] | None = None,
     history: list[float] | None = None,
 ) -> DualEncoder:
     """Stage B: learn e(x) and the projection of the features from pairs of place and image.
 
     Args:
         config: uses ``seed``, ``encoder``, ``pretrain`` and ``hardware``.
-        dataset: places and features; labels are not looked at. Samples without a place are left
-            out.
-        checkpoint: a file to resume from if it exists, and to save to as time passes.
+        dataset: places and features; labels are not looked at, unless
+            ``pretrain.batches`` says so. Samples without a place are left out.
+        validation: places and features for ``pretrain.patience``.
+        checkpoint: a file to resume from if it exists, and to save to after each epoch.
+        logs: a folder for the loss of each epoch.
         history: the mean loss of each epoch is appended.
 
     Returns:
-        The dual encoder, in evaluation mode, on the CPU.
+        The dual encoder, in evaluation mode, on the CPU; the same on all processes.
     """
     settings = config.pretrain
-    dataset = dataset.with_location()
-    features = _required(dataset.features, "features")
-    fabric = _fabric(config)
-    with _seeded(config.seed):
+    features = stored(dataset)
+    kept = (~dataset.lonlat.isnan().any(1)).nonzero()[:, 0]
+    check_finite(features)
+    with seeded(config.seed):
         generator = Generator().manual_seed(config.seed)
         location = LocationEncoder.from_config(vars(config.encoder))
         if settings.objective == "csp":
-            step: _ContrastiveStep | _RegressionStep = _ContrastiveStep(
-                location, features.shape[1], config, generator
-            )
+            step: _Views | _Regression = _Views(location, features.shape[1], config)
+            objective: Callable[..., Tensor] = csp_loss(settings)
         else:
-            step = _RegressionStep(location, features.shape[1])
-        optimizer = _adam(step.parameters(), settings.learning_rate, settings.weight_decay)
-        wrapped, optimizer = fabric.setup(step, optimizer)
-        training = _Training(wrapped, optimizer, generator, checkpoint, config)
-        training.resume()
-        gathered = features.new_empty(settings.batch_size, features.shape[1])
-        for _ in _epochs(training, settings.epochs, "pre-training"):
-            for rows in _batches(len(dataset), settings.batch_size, generator):
-                batch = (dataset.lonlat[rows], _gathered(features, rows, gathered))
-                loss = wrapped(*[tensor.to(fabric.device) for tensor in batch])
-                training.step(loss, fabric)
-            training.slow_down(settings.decay)
+            step, objective = _Regression(location, features.shape[1], config), F.mse_loss
+        training = Training.start(
+            config,
+            step,
+            adam(step.parameters(), settings.learning_rate, settings.weight_decay),
+            generator,
+            checkpoint=checkpoint,
+            logs=logs,
+            patience=patience(settings.patience, validation),
+        )
+        places = place_sampler(settings.negatives)
+
+        def batches(
+            data: LocationDataset, epoch: Iterable[Tensor], generator: Generator
+        ) -> Iterator[tuple[Tensor, ...]]:
+            for lonlat, images in fetched(data, map(share, epoch)):
+                if settings.objective == "mse" or settings.location_weight == 0:
+                    yield lonlat, images
+                else:
+                    count = len(lonlat) * world_size() * settings.num_negatives
+                    random = places(count, generator=generator)
+                    yield lonlat, images, share(random.unflatten(0, (-1, settings.num_negatives)))
+
+        for _ in training.epochs(settings.epochs, "pre-training"):
+            epoch = _batches(kept, settings, dataset.target, generator)
+            for batch in batches(dataset, epoch, generator):
+                training.step(objective, batch, settings.micro_batch)
+            training.end_epoch(
+                decay=settings.decay,
+                validation_loss=_held_out(training, objective, batches, validation, settings),
+            )
     if history is not None:
-        history.extend(training.history)
+        history.extend(training.losses)
     return step.model.cpu().eval()
 
 
-class _ContrastiveStep(nn.Module):
-    """One step of CSP: one pass of the network over all three views of the batch."""
+def csp_loss(settings: Pretrain) -> CSPLoss:
+    """The loss that the settings describe; its negatives span all processes."""
+    return CSPLoss(
+        settings.criterion,
+        location_weight=settings.location_weight,
+        dropout_weight=settings.dropout_weight,
+        temperature=settings.temperature,
+        location_temperature=settings.location_temperature,
+        dropout_temperature=settings.dropout_temperature,
+        symmetric=settings.symmetric,
+        gather=True,
+    )
 
-    def __init__(
-        self, location: LocationEncoder, num_features: int, config: Config, generator: Generator
-    ) -> None:
+
+class _Views(nn.Module):
+    """All views of a batch in one pass of the network; each place is encoded once."""
+
+    def __init__(self, location: LocationEncoder, num_features: int, config: Config) -> None:
         super().__init__()
-        settings = config.pretrain
         image = FFN(num_features, location.out_features, depth=0, final_activation=False)
-        self.model, self.generator = DualEncoder(location, image), generator
-        self.negatives = NEGATIVES[settings.negatives]
-        self.num_negatives = settings.num_negatives
-        self.loss = CSPLoss(
-            settings.criterion,
-            location_weight=settings.location_weight,
-            dropout_weight=settings.dropout_weight,
-            temperature=settings.temperature,
-            location_temperature=settings.location_temperature,
-            dropout_temperature=settings.dropout_temperature,
-            symmetric=settings.symmetric,
-        )
+        self.model, self.config = DualEncoder(location, image), config
 
-    def forward(self, lonlat: Tensor, features: Tensor) -> Tensor:
+    def forward(
+        self, lonlat: Tensor, features: Tensor, random: Tensor | None = None
+    ) -> dict[str, Tensor]:
         encoder = cast(LocationEncoder, self.model.location)
-        code = encoder.code(lonlat)
-        views = {"location": code}
-        if self.loss.dropout_weight > 0:  # the same places under a second dropout mask
-            views["dropout"] = code
-        if self.loss.location_weight > 0:
-            count = len(lonlat) * self.num_negatives
-            random = self.negatives(count, generator=self.generator, device=lonlat.device)
-            views["sampled"] = encoder.code(random)
-        embedded = encoder.network(torch.cat(list(views.values())))
-        parts = dict(zip(views, embedded.split([len(v) for v in views.values()]), strict=True))
-        if "sampled" in parts:
-            parts["sampled"] = parts["sampled"].unflatten(0, (len(lonlat), -1))
-        return self.loss(image=self.model.image(features), **parts)
+        with autocast(self.config, lonlat.device):
+            codes = {"location": encoder.code(lonlat)}
+            if self.config.pretrain.dropout_weight > 0:  # the same under a second dropout mask
+                codes["dropout"] = codes["location"]
+            if random is not None:
+                codes["sampled"] = encoder.code(random.flatten(0, 1))
+            embedded = encoder.network(torch.cat(list(codes.values())))
+            parts = embedded.split([len(code) for code in codes.values()])
+            views = dict(zip(codes, parts, strict=True))
+            if random is not None:
+                views["sampled"] = views["sampled"].unflatten(0, random.shape[:2])
+            return views | {"image": self.model.image(features)}
 
 
-class _RegressionStep(nn.Module):
-    """One step of the MSE baseline: predict the features of an image from its place."""
+class _Regression(nn.Module):
+    """The MSE baseline: predict the features of an image from its place."""
 
-    def __init__(self, location: LocationEncoder, num_features: int) -> None:
+    def __init__(self, location: LocationEncoder, num_features: int, config: Config) -> None:
         super().__init__()
-        self.model = DualEncoder(location, nn.Identity())
+        self.model, self.config = DualEncoder(location, nn.Identity()), config
         self.decoder = nn.Linear(location.out_features, num_features)
 
-    def forward(self, lonlat: Tensor, features: Tensor) -> Tensor:
-        return F.mse_loss(self.decoder(self.model.location(lonlat)), features)
+    def forward(self, lonlat: Tensor, features: Tensor) -> dict[str, Tensor]:
+        with autocast(self.config, lonlat.device):
+            return {"input": self.decoder(self.model.location(lonlat)).float(), "target": features}
 
 
 def finetune(
@@ -149,7 +164,9 @@ def finetune(
     dataset: LocationDataset,
     *,
     num_classes: int | None = None,
+    validation: LocationDataset | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
+    logs: str | os.PathLike[str] | None = None,
     history: list[float] | None = None,
 ) -> LocationClassifier:
     """Stage C, and A without pre-training: learn P(y | place) from labelled places.
@@ -159,18 +176,17 @@ def finetune(
         encoder: a pre-trained one, which is copied and not changed; None starts a new one.
         dataset: places and targets. Samples without a place or label are left out.
         num_classes: one more than the largest target if None.
-        checkpoint, history: as for `pretrain`.
+        validation: places and targets for ``finetune.patience``.
+        checkpoint, logs, history: as for `pretrain`.
 
     Returns:
-        The classifier, in evaluation mode, on the CPU.
+        The classifier, in evaluation mode, on the CPU; the same on all processes.
     """
     settings = config.finetune
-    target = _required(dataset.target, "target")
-    dataset = dataset.subset((target >= 0) & ~dataset.lonlat.isnan().any(1))
-    target = _required(dataset.target, "target")
+    target = required(dataset.target, "target")
+    kept = ((target >= 0) & ~dataset.lonlat.isnan().any(1)).nonzero()[:, 0]
     classes = int(target.max()) + 1 if num_classes is None else num_classes
-    fabric = _fabric(config)
-    with _seeded(config.seed + 1):
+    with seeded(config.seed + 1):
         generator = Generator().manual_seed(config.seed + 1)
         if encoder is None:
             encoder = LocationEncoder.from_config(vars(config.encoder))
@@ -181,315 +197,217 @@ def finetune(
             groups.append({"params": model.encoder.parameters(), "lr": rate})
         else:
             model.encoder.requires_grad_(False)
-        optimizer = _adam(groups, settings.learning_rate, settings.weight_decay)
-        step, optimizer = fabric.setup(_SupervisedStep(model, config, generator), optimizer)
-        training = _Training(step, optimizer, generator, checkpoint, config)
-        training.resume()
-        per_epoch = math.ceil(len(dataset) / settings.batch_size)
+        training = Training.start(
+            config,
+            _Presences(model, config),
+            adam(groups, settings.learning_rate, settings.weight_decay),
+            generator,
+            checkpoint=checkpoint,
+            logs=logs,
+            patience=patience(settings.patience, validation),
+        )
+        loss = PresenceAbsenceLoss(
+            settings.positive_weight or None, background_weight=settings.background_weight
+        )
+        places = place_sampler(settings.background)
+
+        def batches(
+            data: LocationDataset, epoch: Iterable[Tensor], generator: Generator
+        ) -> Iterator[tuple[Tensor, ...]]:
+            for rows in map(share, epoch):
+                batch = data.lonlat[rows], required(data.target, "target")[rows]
+                if settings.background_weight == 0:
+                    yield batch
+                else:
+                    count = len(rows) * world_size()
+                    yield *batch, share(places(count, generator=generator))
+
+        per_epoch = len(_batches(kept, settings, target, Generator()))
         epochs = max(settings.epochs, math.ceil(settings.min_steps / per_epoch))
-        for _ in _epochs(training, epochs, "fine-tuning"):
-            for rows in _batches(len(dataset), settings.batch_size, generator):
-                batch = (dataset.lonlat[rows], target[rows])
-                training.step(step(*[tensor.to(fabric.device) for tensor in batch]), fabric)
-            training.slow_down(settings.decay ** (settings.epochs / epochs))
+        for _ in training.epochs(epochs, "fine-tuning"):
+            epoch = _batches(kept, settings, target, generator)
+            for batch in batches(dataset, epoch, generator):
+                training.step(loss, batch)
+            training.end_epoch(
+                decay=settings.decay ** (settings.epochs / epochs),
+                validation_loss=_held_out(training, loss, batches, validation, settings),
+            )
     if history is not None:
-        history.extend(training.history)
+        history.extend(training.losses)
     return model.cpu().requires_grad_(True).eval()
 
 
-class _SupervisedStep(nn.Module):
-    """One step of presence-absence learning, with as many random places as labelled ones."""
+class _Presences(nn.Module):
+    """Logits of labelled places, and of as many random ones, in one pass of the network."""
 
-    def __init__(self, model: LocationClassifier, config: Config, generator: Generator) -> None:
+    def __init__(self, model: LocationClassifier, config: Config) -> None:
         super().__init__()
-        self.model, self.generator = model, generator
-        settings = config.finetune
-        self.background = NEGATIVES[settings.background]
-        self.loss = PresenceAbsenceLoss(
-            settings.positive_weight or None, background_weight=settings.background_weight
-        )
+        self.model, self.config = model, config
 
-    def forward(self, lonlat: Tensor, target: Tensor) -> Tensor:
-        if self.loss.background_weight == 0:
-            return self.loss(self.model(lonlat), target)
-        places = self.background(len(lonlat), generator=self.generator, device=lonlat.device)
-        logits, background = self.model(torch.cat([lonlat, places])).chunk(2)
-        return self.loss(logits, target, background)
+    def forward(
+        self, lonlat: Tensor, target: Tensor, random: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        with autocast(self.config, lonlat.device):
+            if random is None:
+                return {"logits": self.model(lonlat), "target": target}
+            logits, background = self.model(torch.cat([lonlat, random])).chunk(2)
+            return {"logits": logits, "target": target, "background_logits": background}
 
 
-def classify_images(
-    config: Config,
-    labelled: LocationDataset,
-    validation: LocationDataset,
-    features: Tensor,
-    *,
-    num_classes: int | None = None,
-) -> Tensor:
-    """Stage D: P(y | image) from a linear probe on frozen features.
-
-    argmin_W mean cross-entropy + penalty / 2 |W|^2 by L-BFGS, along a path from the strongest
-    penalty to the weakest; the one with the least cross-entropy on the validation part is kept.
-
-    Args:
-        config: uses ``image``.
-        labelled, validation: features and targets; classes are numbered alike.
-        features: of the images to judge, ``(N, D)``.
-        num_classes: one more than the largest target if None.
-
-    Returns:
-        probabilities ``(N, Q)``, float64.
-    """
-    x, y = _required(labelled.features, "features"), _required(labelled.target, "target")
-    held_x = _required(validation.features, "features")
-    held_y = _required(validation.target, "target")
-    classes = int(max(y.max(), held_y.max())) + 1 if num_classes is None else num_classes
-    weight = torch.zeros(x.shape[1] + 1, classes, requires_grad=True)
-    x, held_x = (F.pad(part, (0, 1), value=1.0) for part in (x, held_x))
-    best, kept = math.inf, weight.detach().clone()
-    for penalty in sorted(config.image.penalties, reverse=True):
-        _minimise(weight, x, y, penalty, config.image.max_iterations)
-        held_out = F.cross_entropy(held_x @ weight.detach(), held_y, ignore_index=-1).item()
-        if held_out < best:
-            best, kept = held_out, weight.detach().clone()
-    return (F.pad(features, (0, 1), value=1.0) @ kept).double().softmax(-1)
+# Batches of both stages.
 
 
-def _minimise(weight: Tensor, x: Tensor, y: Tensor, penalty: float, iterations: int) -> None:
-    optimizer = torch.optim.LBFGS(
-        [weight], max_iter=iterations, history_size=10, line_search_fn="strong_wolfe"
-    )
+def _batches(
+    kept: Tensor, settings: Pretrain | Finetune, target: Tensor | None, generator: Generator
+) -> list[Tensor]:
+    """Row numbers of one epoch, batch by batch, at least one for each process."""
+    if settings.batches == "shuffled":
+        rows = kept[torch.randperm(len(kept), generator=generator)]
+    else:
+        target = required(target, "target")[kept]
+        sampler = ClassBalancedSampler(target, settings.max_per_class, generator=generator)
+        rows = kept[sampler.epoch()]
+    return [part for part in rows.split(settings.batch_size) if len(part) >= world_size()]
 
-    def closure() -> Tensor:
-        optimizer.zero_grad()
-        loss = F.cross_entropy(x @ weight, y) + penalty / 2 * weight[:-1].square().sum()
-        loss.backward()
-        return loss
 
-    optimizer.step(closure)
-
-
-@dataclass(frozen=True)
-class Fusion:
-    """How image and place are multiplied: P(y | image) P(y | place)^weight / P(y)^prior_weight.
-
-    Args:
-        weight: exponent of P(y | place); 1 is the published product, 0 the image alone.
-        prior_weight: exponent of P(y); 0 is the published product.
-        class_prior: P(y), ``(Q,)``; needed where ``prior_weight`` is not 0.
-    """
-
-    weight: float = 1.0
-    prior_weight: float = 0.0
-    class_prior: Tensor | None = None
-
-    def __call__(self, image: Tensor, place: Tensor, missing: str = "image") -> Tensor:
-        prior = None
-        if self.class_prior is not None and self.prior_weight != 0:
-            prior = self.class_prior**self.prior_weight
-        return geo_posterior(image, place, weight=self.weight, class_prior=prior, missing=missing)
+def _held_out(
+    training: Training,
+    objective: Callable[..., Tensor],
+    batches: Callable[..., Iterator[tuple[Tensor, ...]]],
+    validation: LocationDataset | None,
+    settings: Pretrain | Finetune,
+) -> float | None:
+    """The loss on the validation part, where there is patience that asks for it."""
+    if validation is None or settings.patience == 0:
+        return None
+    kept = ~validation.lonlat.isnan().any(1)
+    if isinstance(settings, Finetune):
+        kept &= required(validation.target, "target") >= 0
+    rows = kept.nonzero()[:, 0]
+    parts = [part for part in rows.split(settings.batch_size) if len(part) >= world_size()]
+    same_each_time = Generator().manual_seed(0)
+    return training.validation_loss(objective, batches(validation, parts, same_each_time))
 
 
 def evaluate(
     config: Config,
-    classifier: LocationClassifier | None,
+    classifier: LocationClassifier | ImageLocationClassifier | Prior | None,
     dataset: LocationDataset,
     *,
-    fusion: Fusion | None = None,
+    geo_prior: GeoPrior | None = None,
+    predictions: str | os.PathLike[str] | None = None,
 ) -> dict[str, float]:
     """Stage E: top-k accuracy of the product, of the place alone and of the image alone.
 
     Args:
         config: uses ``evaluate``, and ``finetune.positive_weight`` if ``evaluate.calibrated``.
-        classifier: P(y | place); None judges the image alone.
+        classifier: P(y | place), trained or counted; or P(y | image, place), which is multiplied
+            with nothing; None judges the image alone.
         dataset: places, targets and ``image_probs``; without these the place alone is judged.
             Samples without a place are judged by the image.
-        fusion: how to multiply; the published product if None. See `best_fusion`.
+        geo_prior: how to multiply; the published product if None. See `best_geo_prior`.
+        predictions: a Parquet file to write, see `geoenc.predictions.Predictions`.
 
     Returns:
-        ``top1``, ``top3``, ... and ``mrr`` of the product; ``location_top1``, ... over samples
-        with a place; ``image_top1``, ...; shares in [0, 1].
+        ``top1``, ``top3``, ..., ``mrr`` and ``macro_top1`` of the product; ``location_top1``, ...
+        over samples with a place; ``image_top1``, ...; shares in [0, 1].
     """
-    target = _required(dataset.target, "target")
-    dataset = dataset.subset(target >= 0)
-    target = _required(dataset.target, "target")
-    scores: dict[str, Tensor] = {}
-    if classifier is not None:
-        place = _place_probabilities(config, classifier, dataset)
-        known = ~place.isnan().any(1)
-        scores[""] = place
-        scores["location_"] = place[known]
-    if dataset.image_probs is not None:
-        scores["image_"] = scores[""] = dataset.image_probs
-        if classifier is not None:
-            multiply = Fusion() if fusion is None else fusion
-            scores[""] = multiply(dataset.image_probs, place, config.evaluate.missing)
-    results = {}
-    for name, score in scores.items():
-        right = target[known] if name == "location_" else target
-        for k in config.evaluate.top_k:
-            results[f"{name}top{k}"] = top_k_accuracy(score, right, k).item()
-        results[f"{name}mrr"] = reciprocal_rank(score, right).mean().item()
-    return results
+    target = required(dataset.target, "target")
+    kept = (target >= 0).nonzero()[:, 0]
+    if not isinstance(classifier, ImageLocationClassifier):
+        dataset = dataset.replace(features=None)
+    multiply = GeoPrior() if geo_prior is None else geo_prior
+    parts: dict[str, list[Predictions]] = {}
+    for rows in kept.split(_ROWS_TO_JUDGE):
+        batch = dataset[rows]
+        image = batch.image_probs
+        scores: dict[str, Tensor] = (
+            {} if image is None else {"": image.log(), "image_": image.log()}
+        )
+        place = None
+        if isinstance(classifier, ImageLocationClassifier):
+            scores[""] = _joint_scores(classifier, batch)
+        elif classifier is not None:
+            place = place_probabilities(config, classifier, batch.lonlat)
+            scores["location_"] = place.log()
+            scores[""] = place.log()
+            if image is not None:
+                scores[""] = multiply(image, place, config.evaluate.missing)
+        for name, score in scores.items():
+            known = ~batch.lonlat.isnan().any(1) | (name != "location_")
+            made = Predictions.of(
+                score[known],
+                required(batch.target, "target")[known],
+                sample=rows[known],
+                lonlat=batch.lonlat[known],
+                image_probs=None if image is None else image[known],
+                location_probs=None if place is None else place[known],
+                top_k=max(config.evaluate.top_k),
+            )
+            parts.setdefault(name, []).append(made)
+    found = {name: Predictions.cat(part) for name, part in parts.items()}
+    if predictions is not None:
+        found[""].save(predictions)
+    return {
+        f"{name}{metric}": value
+        for name, part in found.items()
+        for metric, value in part.metrics(config.evaluate.top_k).items()
+    }
 
 
-def best_fusion(
+def best_geo_prior(
     config: Config,
-    classifier: LocationClassifier,
+    classifier: LocationClassifier | Prior,
     labelled: LocationDataset,
-    validation: LocationDataset,
-) -> Fusion:
-    """The exponents with the highest top-1 on the validation part; the first of equals.
+    validation: LocationDataset | None,
+) -> GeoPrior:
+    """The exponents and the floor with the highest top-1 on the validation part.
 
     Args:
-        config: uses ``evaluate.weights`` and ``evaluate.prior_weights``.
+        config: uses ``weights``, ``prior_weights`` and ``floors`` of ``evaluate``; where each has
+            one value, nothing is left to choose.
         classifier: P(y | place).
         labelled: targets, whose frequencies (each class counted once more) are P(y).
         validation: places, targets and ``image_probs``.
     """
-    target = _required(labelled.target, "target")
-    counts = target[target >= 0].bincount(minlength=classifier.num_classes).double() + 1
-    validation = validation.subset(_required(validation.target, "target") >= 0)
-    image = _required(validation.image_probs, "image_probs")
-    right = _required(validation.target, "target")
-    place = _place_probabilities(config, classifier, validation)
-    candidates = [
-        Fusion(weight, prior_weight, counts / counts.sum())
-        for weight in config.evaluate.weights
-        for prior_weight in config.evaluate.prior_weights
-    ]
-    return max(candidates, key=lambda fusion: top_k_accuracy(fusion(image, place), right).item())
+    settings = config.evaluate
+    candidates = settings.weights, settings.floors, settings.prior_weights
+    prior = class_frequencies(required(labelled.target, "target"), classifier.num_classes)
+    if all(len(values) == 1 for values in candidates):
+        return GeoPrior(settings.weights[0], settings.floors[0], settings.prior_weights[0], prior)
+    if validation is None:
+        raise ValueError(
+            "expected a validation part to choose evaluate.weights on, got none; give one value "
+            "each of weights, prior_weights and floors, or hold a part out with data.validation"
+        )
+    place = place_probabilities(config, classifier, validation.lonlat)
+    return GeoPrior(class_prior=prior).fit(
+        cast(Tensor, stored(validation, "image_probs")),
+        place,
+        required(validation.target, "target"),
+        weights=settings.weights,
+        floors=settings.floors,
+        prior_weights=settings.prior_weights,
+    )
 
 
 @torch.no_grad()
-def _place_probabilities(
-    config: Config, classifier: LocationClassifier, dataset: LocationDataset
+def place_probabilities(
+    config: Config, classifier: LocationClassifier | Prior, lonlat: Tensor
 ) -> Tensor:
-    logits = torch.cat([classifier.eval()(chunk) for chunk in dataset.lonlat.split(8192)])
+    """P(y | place), a row of NaN where the place is missing."""
+    if isinstance(classifier, Prior):
+        found = classifier.probabilities(lonlat)
+        return found.masked_fill(lonlat.isnan().any(-1, keepdim=True), torch.nan)
+    logits = torch.cat([classifier.eval()(chunk) for chunk in lonlat.split(_ROWS_TO_JUDGE)])
     if config.evaluate.calibrated:
         logits = logits - math.log(config.finetune.positive_weight or classifier.num_classes)
     return logits.sigmoid()
 
 
-# What every stage needs: the engine, batches, seeds, and a state that survives an interruption.
-
-
-def _fabric(config: Config) -> Any:
-    return require("lightning_fabric", extra="train").Fabric(
-        accelerator=config.hardware.accelerator, devices=1, precision=config.hardware.precision
-    )
-
-
-def _adam(parameters: Any, learning_rate: float, weight_decay: float) -> torch.optim.Adam:
-    return torch.optim.Adam(parameters, lr=learning_rate, weight_decay=weight_decay, fused=True)
-
-
-def _required(column: Tensor | None, name: str) -> Tensor:
-    if column is None:
-        raise ValueError(f"expected a data set with {name}, got one without; pass {name}=...")
-    return column
-
-
-@contextlib.contextmanager
-def _seeded(seed: int) -> Iterator[None]:
-    """Initial weights and dropout masks from this seed; the caller's random state is kept."""
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        yield
-
-
-def _batches(rows: int, size: int, generator: Generator) -> tuple[Tensor, ...]:
-    """Row numbers of one epoch, batch by batch."""
-    return torch.randperm(rows, generator=generator).split(size)
-
-
-def _gathered(features: Tensor, rows: Tensor, into: Tensor) -> Tensor:
-    """Rows of the features as float32, in memory that every step uses again."""
-    return torch.index_select(features, 0, rows, out=into[: len(rows)]).float()
-
-
-def _epochs(training: "_Training", epochs: int, description: str) -> Iterator[int]:
-    tqdm = require("tqdm", extra="train").tqdm
-    with tqdm(
-        total=epochs, initial=len(training.history), desc=description, unit="epoch", leave=False
-    ) as bar:
-        for epoch in range(len(training.history), epochs):
-            yield epoch
-            bar.set_postfix(loss=f"{training.end_epoch():.4f}", refresh=False)
-            bar.update()
-    training.discard()
-
-
-@dataclass
-class _Training:
-    """What must survive an interruption, saved whole or not at all."""
-
-    module: nn.Module
-    optimizer: torch.optim.Optimizer
-    generator: Generator
-    checkpoint: str | os.PathLike[str] | None
-    config: Config
-    history: list[float] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self._losses: list[Tensor] = []
-        self._saved = time.monotonic()
-
-    def step(self, loss: Tensor, fabric: Any) -> None:
-        self.optimizer.zero_grad()
-        fabric.backward(loss)
-        self.optimizer.step()
-        self._losses.append(loss.detach())
-
-    def slow_down(self, factor: float) -> None:
-        for group in self.optimizer.param_groups:
-            group["lr"] *= factor
-
-    def end_epoch(self) -> float:
-        mean = torch.stack(self._losses).mean().item()
-        self._losses.clear()
-        if not math.isfinite(mean):
-            raise FloatingPointError(
-                f"expected a finite loss, got {mean} in epoch {len(self.history) + 1}; look for "
-                "NaN in the features, or lower the learning rate"
-            )
-        self.history.append(mean)
-        interval = self.config.hardware.checkpoint_seconds
-        if self.checkpoint is not None and time.monotonic() - self._saved >= interval:
-            self.save()
-        return mean
-
-    def save(self) -> None:
-        state = {
-            "module": self.module.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "generator": self.generator.get_state(),
-            "torch": torch.get_rng_state(),
-            "history": self.history,
-        }
-        assert self.checkpoint is not None
-        buffer = io.BytesIO()
-        torch.save(state, buffer)  # straight to a file, a full disk would be a RuntimeError
-        with atomic_path(self.checkpoint) as temporary:
-            temporary.write_bytes(buffer.getbuffer())
-        self._saved = time.monotonic()
-
-    def resume(self) -> None:
-        if self.checkpoint is None or not Path(self.checkpoint).is_file():
-            return
-        try:
-            state = torch.load(self.checkpoint, weights_only=True)
-        except Exception as error:
-            raise ValueError(
-                f"expected a training checkpoint in {str(self.checkpoint)!r}, got a damaged file "
-                f"({type(error).__name__}); delete it to start this stage again"
-            ) from error
-        self.module.load_state_dict(state["module"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.generator.set_state(state["generator"])
-        torch.set_rng_state(state["torch"])
-        self.history = state["history"]
-        logger.info("resumed %s after epoch %d", self.checkpoint, len(self.history))
-
-    def discard(self) -> None:
-        if self.checkpoint is not None:
-            Path(self.checkpoint).unlink(missing_ok=True)
+def _joint_scores(classifier: ImageLocationClassifier, batch: LocationBatch) -> Tensor:
+    """log P(y | image, place), and log P(y | image) where the place is missing."""
+    scores = classifier.probabilities(batch.lonlat, required(batch.features, "features")).log()
+    if batch.image_probs is None:
+        return scores.double()
+    return torch.where(scores.isnan(), batch.image_probs.log(), scores).double()

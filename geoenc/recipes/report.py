@@ -150,6 +150,8 @@ def _tables(config: Config, results: dict[str, Any], metric: str) -> list[str]:
     lines = []
     for split in config.table.splits:
         rows = [m for m in config.methods if metric in cells[split, m, fractions[0]]]
+        if not rows:
+            continue
         best = {f: max(cells[split, m, f][metric] for m in rows) for f in fractions}
         header = " | ".join(f"{fraction:.0%} labels" for fraction in fractions)
         lines += ["", f"| {split} split | {header} |", "|---" * (len(fractions) + 1) + "|"]

@@ -15,6 +15,7 @@ from PIL import Image
 from torch import nn
 
 from geoenc.component import Component
+from geoenc.data import cache as cache_module
 from geoenc.data import features as features_module
 from geoenc.data.errors import DatasetNotFoundError
 from geoenc.data.features import (
@@ -296,7 +297,7 @@ def test_printed_addresses_do_not_matter():
 
     one, two = object(), object()
     assert repr(one) != repr(two)
-    assert features_module._module_hash(module(one)) == features_module._module_hash(module(two))
+    assert cache_module.module_hash(module(one)) == cache_module.module_hash(module(two))
 
 
 @pytest.mark.parametrize("torn", [0, 5])
@@ -376,7 +377,7 @@ def test_a_killed_process_continues(tmp_path):
 def test_a_full_disk_leaves_nothing_behind(images, tmp_path, monkeypatch, after):
     old, module = Counting(seed=1), Counting()
     features(images, old, cache=tmp_path / "f.npy")
-    append, calls = features_module._append, []
+    append, calls = cache_module._append, []
 
     def full(path, content):
         calls.append(path)
@@ -385,7 +386,7 @@ def test_a_full_disk_leaves_nothing_behind(images, tmp_path, monkeypatch, after)
             raise OSError(errno.ENOSPC, "No space left on device")
         append(path, content)
 
-    monkeypatch.setattr(features_module, "_append", full)
+    monkeypatch.setattr(cache_module, "_append", full)
     with pytest.raises(OSError, match=r"expected room for 40 x 4 features .*full disk") as error:
         features(images, module, cache=tmp_path / "f.npy")
     assert error.value.errno == errno.ENOSPC
@@ -399,7 +400,7 @@ def test_a_full_disk_leaves_nothing_behind(images, tmp_path, monkeypatch, after)
 
 def test_a_disk_too_small_is_noticed_after_the_first_batch(images, tmp_path, monkeypatch):
     usage = type("Usage", (), {"free": 100})
-    monkeypatch.setattr(features_module.shutil, "disk_usage", lambda path: usage)
+    monkeypatch.setattr(cache_module.shutil, "disk_usage", lambda path: usage)
     module = Counting()
     with pytest.raises(OSError, match="full disk after 0 images"):
         features(images, module, cache=tmp_path / "f.npy")

@@ -2,12 +2,16 @@
 
 from collections import Counter
 
+import geopandas
 import pytest
+import shapely
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from geoenc.data import ClassBalancedSampler, few_shot
+from geoenc import sampling
+from geoenc.data import ClassBalancedSampler, few_shot, place_sampler
+from geoenc.data.globe import countries
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -143,3 +147,49 @@ def test_sampler_refuses(target: torch.Tensor) -> None:
         ClassBalancedSampler(target)
     with pytest.raises(ValueError, match="max_per_class of at least 1, got 0"):
         ClassBalancedSampler(torch.zeros(3).long(), 0)
+
+
+def test_an_epoch_at_once_is_what_iteration_gives() -> None:
+    sampler = ClassBalancedSampler(long_tail(), 10, generator=seeded())
+    again = ClassBalancedSampler(long_tail(), 10, generator=seeded())
+    assert sampler.epoch().tolist() == list(again)
+
+
+# --- place_sampler ------------------------------------------------------------------------------
+
+
+def test_names_are_the_functions_of_sampling() -> None:
+    for name in ("uniform", "legacy_disc", "legacy_quadrant"):
+        assert place_sampler(name) is getattr(sampling, name)
+
+
+def test_land_lies_in_the_countries() -> None:
+    places = place_sampler("land")(2000, generator=seeded())
+    union = countries().union_all()
+    assert shapely.contains_xy(union, *places.T.numpy()).all()
+    share = (places[:, 1] > 0).double().mean().item()
+    weight = countries().to_crs("EPSG:6933").clip_by_rect(-2e7, 0, 2e7, 1e7).area.sum()
+    assert share == pytest.approx(weight / countries().to_crs("EPSG:6933").area.sum(), abs=0.04)
+
+
+@pytest.mark.parametrize("suffix", ["geojson", "gpkg"])
+def test_a_file_of_polygons_in_any_projection(tmp_path, suffix: str) -> None:
+    box = shapely.box(10, 50, 12, 51)
+    frame = geopandas.GeoDataFrame(geometry=[box], crs="EPSG:4326")
+    path = tmp_path / f"region.{suffix}"
+    (frame.to_crs("EPSG:3857") if suffix == "gpkg" else frame).to_file(path)
+    places = place_sampler(str(path))(500, generator=seeded())
+    assert len(places) == 500
+    assert shapely.contains_xy(box.buffer(1e-9), *places.T.numpy()).all()
+
+
+def test_place_sampler_refuses(tmp_path) -> None:
+    with pytest.raises(ValueError, match=r"expected random places.*'sea'.*neither"):
+        place_sampler("sea")
+    (tmp_path / "a.geojson").write_text("no map")
+    with pytest.raises(ValueError, match="geopandas cannot read"):
+        place_sampler(str(tmp_path / "a.geojson"))
+    points = geopandas.GeoDataFrame(geometry=[shapely.Point(1, 2)], crs="EPSG:4326")
+    points.to_file(tmp_path / "points.geojson")
+    with pytest.raises(ValueError, match="expected a region with an area"):
+        place_sampler(str(tmp_path / "points.geojson"))

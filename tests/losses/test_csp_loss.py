@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 import geoenc
-from geoenc.losses import criteria, multiclass, nce, sampled
+from geoenc.losses import multiclass, nce, sampled
 
 
 def embeddings(batch: int, negatives: int = 2, width: int = 5) -> tuple[Tensor, ...]:
@@ -257,23 +257,6 @@ def test_printing_names_the_settings() -> None:
     shown = repr(geoenc.CSPLoss("nce", location_weight=0.5, gather=True))
     assert "criterion='nce', location_weight=0.5" in shown
     assert shown.endswith("symmetric=False, gather=True)")
-
-
-@pytest.mark.parametrize("at_once", [1, 7, 16, 2**22])
-@pytest.mark.parametrize("first", [0, 3])
-def test_gradient_made_on_the_way_is_that_of_autograd(
-    at_once: int, first: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The in-batch term never holds all logits: any number of rows at once gives the same."""
-    monkeypatch.setattr(criteria, "_LOGITS_AT_ONCE", at_once)
-    rows = torch.randn(5, 4, dtype=torch.float64, requires_grad=True)
-    columns = torch.randn(8, 4, dtype=torch.float64, requires_grad=True)
-    ours = 3 * criteria.multiclass_in_batch(rows, columns, first, 0.3)
-    theirs = 3 * multiclass(rows @ columns.T, first + torch.arange(5), 0.3)
-    assert ours.item() == pytest.approx(theirs.item(), rel=1e-12)
-    wanted = torch.autograd.grad(theirs, (rows, columns))
-    for got, gradient in zip(torch.autograd.grad(ours, (rows, columns)), wanted, strict=True):
-        assert torch.allclose(got, gradient, atol=1e-12)
 
 
 def test_sharp_temperatures_do_not_overflow() -> None:

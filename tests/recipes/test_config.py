@@ -96,3 +96,22 @@ def test_merged_changes_neither_argument() -> None:
     result["a"]["c"].append(3)
     assert base == {"a": {"b": 1}}
     assert merged({"p": {"name": "A", "x": 1}}, {"p": {"name": "B"}}) == {"p": {"name": "B"}}
+
+
+def test_a_file_is_laid_over_its_base(tmp_path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text('base = "csp-paper-fmow"\n[pretrain]\nepochs = 7\n')
+    config, base = load_config(path), load_config("csp-paper-fmow")
+    assert config.pretrain.epochs == 7
+    assert config.pretrain.learning_rate == base.pretrain.learning_rate
+    assert config.encoder == base.encoder
+    path.write_text('base = "nothing"\n')
+    with pytest.raises(FileNotFoundError, match=r"one of csp, csp-checkpoint-fmow.*'nothing'"):
+        load_config(path)
+
+
+def test_rows_are_chosen_by_name() -> None:
+    config = load_config(overrides=['table.methods=["MSE", "Image only"]'])
+    assert list(config.methods) == ["MSE", "Image only"]
+    with pytest.raises(ValueError, match=r"expected table\.methods among Image only.*got MSF"):
+        load_config(overrides=['table.methods=["MSF"]'])

@@ -12,8 +12,10 @@ from geoenc import sampling
 from geoenc.coordinates import to_xyz
 from geoenc.data import LocationDataset, few_shot
 from geoenc.metrics import top_k_accuracy
-from geoenc.recipes import csp
+from geoenc.priors import GeoPrior
+from geoenc.recipes import csp, engine
 from geoenc.recipes.config import Config, Encoder, Finetune, Hardware, Image, Pretrain
+from geoenc.recipes.image import classify_images
 
 
 def invented(rows: int = 1200, classes: int = 6, seed: int = 0) -> LocationDataset:
@@ -165,20 +167,19 @@ def test_an_interrupted_stage_goes_on_bit_by_bit(data, tmp_path, monkeypatch, st
 
     expected, expected_history = run()
     checkpoint = tmp_path / "checkpoint.pt"
-    end_epoch, calls = csp._Training.end_epoch, []
+    end_epoch, calls = engine.Training.end_epoch, []
 
-    def killed(training: csp._Training) -> float:
-        mean = end_epoch(training)
-        calls.append(mean)
+    def killed(training: engine.Training, **arguments: object) -> None:
+        end_epoch(training, **arguments)
+        calls.append(None)
         if len(calls) == 3:
             raise _Killed
-        return mean
 
-    monkeypatch.setattr(csp._Training, "end_epoch", killed)
+    monkeypatch.setattr(engine.Training, "end_epoch", killed)
     with pytest.raises(_Killed):
         run(checkpoint=checkpoint)
     assert checkpoint.is_file()
-    monkeypatch.setattr(csp._Training, "end_epoch", end_epoch)
+    monkeypatch.setattr(engine.Training, "end_epoch", end_epoch)
     resumed, history = run(checkpoint=checkpoint)
     assert history == expected_history
     for key, value in expected.state_dict().items():
@@ -235,17 +236,31 @@ def test_the_best_exponents_are_found_on_validation(data) -> None:
     prior = labelled.target.bincount(minlength=6).double() + 1
     tops = {
         (w, p): csp.evaluate(
-            config, classifier, noisy, fusion=csp.Fusion(w, p, prior / prior.sum())
+            config,
+            classifier,
+            noisy,
+            geo_prior=GeoPrior(w, prior_weight=p, class_prior=prior / prior.sum()),
         )["top1"]
         for w in candidates["weights"]
         for p in candidates["prior_weights"]
     }
-    found = csp.best_fusion(config, classifier, labelled, noisy)
+    found = csp.best_geo_prior(config, classifier, labelled, noisy)
     assert tops[found.weight, found.prior_weight] == max(tops.values())
     assert torch.allclose(found.class_prior, prior / prior.sum())
     certain = data.replace(image_probs=torch.eye(6)[data.target])
-    first = csp.best_fusion(config, classifier, labelled, certain)
+    first = csp.best_geo_prior(config, classifier, labelled, certain)
     assert (first.weight, first.prior_weight) == (1.0, 0.0)  # the first of equals
+
+
+def test_without_candidates_nothing_is_chosen_and_with_them_validation_is_needed(data) -> None:
+    classifier = csp.finetune(CONFIG, None, data.subset(range(50)), num_classes=6)
+    published = csp.best_geo_prior(CONFIG, classifier, data, None)
+    assert (published.weight, published.prior_weight, published.floor) == (1.0, 0.0, 1e-12)
+    config = dataclasses.replace(
+        CONFIG, evaluate=dataclasses.replace(CONFIG.evaluate, weights=(1.0, 0.5))
+    )
+    with pytest.raises(ValueError, match="expected a validation part to choose"):
+        csp.best_geo_prior(config, classifier, data, None)
 
 
 def test_calibrated_evaluation_undoes_the_weight_of_presences(data) -> None:
@@ -268,7 +283,7 @@ def test_the_linear_probe_minimises_the_penalised_cross_entropy() -> None:
     """Against scikit-learn's formula of the optimum: the gradient vanishes."""
     data = invented(400)
     config = dataclasses.replace(CONFIG, image=Image(penalties=(0.05,), max_iterations=500))
-    probs = csp.classify_images(config, data, data, data.features)
+    probs = classify_images(config, data, data, data.features)
     x, y = data.features.double(), torch.nn.functional.one_hot(data.target, 6).double()
     logits = probs.log() - probs.log().mean(1, keepdim=True)
     design = torch.cat([x, torch.ones(len(x), 1, dtype=torch.float64)], 1)
@@ -283,7 +298,7 @@ def test_the_penalty_is_chosen_on_validation() -> None:
 
     def cross_entropy(*penalties: float) -> float:
         config = dataclasses.replace(CONFIG, image=Image(penalties=penalties))
-        probs = csp.classify_images(config, train, validation, validation.features)
+        probs = classify_images(config, train, validation, validation.features)
         return -probs.log().gather(1, validation.target[:, None]).mean().item()
 
     single = [cross_entropy(penalty) for penalty in (1.0, 0.1, 1e-5)]

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from geoenc.data import GeotaggedImages, load_globe
-from geoenc.recipes import report, study
+from geoenc.recipes import report, sources, study
 from geoenc.recipes.config import load_config
 
 SMALL = [
@@ -29,7 +29,7 @@ SMALL = [
 
 @pytest.fixture(scope="module")
 def images() -> GeotaggedImages:
-    return study.frequent(load_globe(num_points=400), 10)
+    return sources.frequent(load_globe(num_points=400), 10)
 
 
 @pytest.fixture(scope="module")
@@ -155,9 +155,9 @@ def test_a_started_command_goes_on_after_a_kill_and_ends_with_the_same_numbers(
     script = (
         "import sys, torch; torch.set_num_threads(1)\n"
         "from geoenc.data import load_globe\n"
-        "from geoenc.recipes import study\n"
+        "from geoenc.recipes import sources, study\n"
         "from geoenc.recipes.config import load_config\n"
-        "images = study.frequent(load_globe(num_points=400), 10)\n"
+        "images = sources.frequent(load_globe(num_points=400), 10)\n"
         f"study.run(load_config(overrides={SMALL!r}), sys.argv[1], images=images)\n"
     )
     process = subprocess.Popen(
@@ -187,12 +187,12 @@ def test_rare_classes_are_left_out_and_unlabelled_samples_stay() -> None:
         classes=("a", "b", "c"),
         features=torch.arange(7.0)[:, None],
     )
-    kept = study.frequent(images, 2)
+    kept = sources.frequent(images, 2)
     assert kept.classes == ("a", "c")
     assert kept.target.tolist() == [0, 0, 1, 1, 1, -1]
     assert kept.features[:, 0].tolist() == [0, 1, 3, 4, 5, 6]
     with pytest.raises(ValueError, match="at least two classes"):
-        study.frequent(images, 3)
+        sources.frequent(images, 3)
 
 
 def test_standardised_features_have_the_asked_spectrum() -> None:
@@ -200,14 +200,14 @@ def test_standardised_features_have_the_asked_spectrum() -> None:
     mixing = torch.randn(6, 6, generator=generator)
     features = torch.randn(4000, 6, generator=generator) @ mixing + 5
     train = torch.arange(4000) < 3000
-    plain = study.standardised(features, train, 0, 0.5)
+    plain = sources.standardised(features, train, 0, 0.5)
     assert plain[train].mean(0).abs().max() < 1e-5
     assert (plain[train].std(0) - 1).abs().max() < 1e-4
-    white = study.standardised(features, train, 4, 1.0)
+    white = sources.standardised(features, train, 4, 1.0)
     covariance = white[train].mT @ white[train] / 3000
     assert (covariance - torch.eye(4)).abs().max() < 1e-3
-    half = study.standardised(features, train, 6, 0.5)[train].var(0)
-    variance = study.standardised(features, train, 6, 0.0)[train].var(0)
+    half = sources.standardised(features, train, 6, 0.5)[train].var(0)
+    variance = sources.standardised(features, train, 6, 0.0)[train].var(0)
     ratio = half / variance.sqrt()
     assert torch.allclose(ratio, ratio[0].expand(6), rtol=1e-3)
     assert half.mean() == pytest.approx(1, abs=1e-3)
