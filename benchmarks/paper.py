@@ -1,12 +1,13 @@
 """The CSP paper's Tables 1 to 5: each number beside what was measured, or the files it needs.
 
-    python -m benchmarks.report --keep runs/csp-paper-inat2018 csp_table1/all    keep a finished run
+    python -m benchmarks.report --keep runs/csp_table1/mse csp_table1/mse     keep a finished run
     python -m benchmarks.paper                       write benchmarks/results/paper/tables.md
 
 A kept run may hold one row or all; the numbers of a table are looked for in all runs that were
 kept below its name.
 """
 
+import functools
 import json
 import tomllib
 from pathlib import Path
@@ -16,6 +17,7 @@ from benchmarks.shared import RESULTS
 from geoenc._files import write_text
 from geoenc.data.published import PUBLISHED
 from geoenc.recipes.config import load_config
+from geoenc.recipes.study import file_name
 
 REPORTED = RESULTS.parent / "reported.toml"
 OUT = RESULTS / "paper" / "tables.md"
@@ -37,15 +39,19 @@ def settings(table: dict[str, Any], method: str) -> list[str]:
     return chosen
 
 
-def command(table: dict[str, Any], method: str) -> str:
+def command(name: str, table: dict[str, Any], method: str) -> str:
     """The one line that measures a row."""
     quoted = " ".join(f"'{part}'" if "[" in part else part for part in settings(table, method))
-    return f"geoenc run csp --config {table['config']} data.path=DIR {quoted}"
+    out = f"runs/{name}/{file_name(method)}"
+    return f"geoenc run csp --config {table['config']} data.path=DIR {quoted} --out {out}"
+
+
+_config = functools.cache(load_config)
 
 
 def needs(table: dict[str, Any], method: str, fraction: float) -> list[str]:
     """The published files that a number needs, below DIR."""
-    config = load_config(table["config"], settings(table, method))
+    config = _config(table["config"], tuple(settings(table, method)))
     source = PUBLISHED[config.data.name]
     files = [
         template.format(split=split)
@@ -100,7 +106,7 @@ def section(name: str, table: dict[str, Any], results: Path = RESULTS) -> list[s
                 missing = ", ".join(own)
             lines.append(f"| {method} | {fraction:.0%} | {printed} | {cell} | {missing} |")
     lines += ["", f"All of them need {', '.join(f'`{file}`' for file in common)}.", ""]
-    commands = [command(table, method) for method in table["top1"]]
+    commands = [command(name, table, method) for method in table["top1"]]
     return [*lines, "```console", *[f"$ {line}" for line in commands], "```", ""]
 
 

@@ -13,7 +13,7 @@ from geoenc.coordinates import as_lonlat
 from geoenc.encoder import LocationEncoder, SumEncoder
 from geoenc.hub import from_pretrained
 from geoenc.losses import CSPLoss, InfoNCELoss, LocationQueue, PresenceAbsenceLoss
-from geoenc.models import DualEncoder, LocationClassifier
+from geoenc.models import DualEncoder, ImageLocationClassifier, LocationClassifier
 from geoenc.network import FFN, Linear, Network, ResidualNet, Siren
 from geoenc.position import (
     RBF,
@@ -53,6 +53,7 @@ __all__ = [
     "GPS2VecCells",
     "HashGrid",
     "Herglotz",
+    "ImageLocationClassifier",
     "InfoNCELoss",
     "Linear",
     "LinearTime",
@@ -87,8 +88,9 @@ __all__ = [
 ]
 
 _SUBMODULES = {
-    *("convert", "coordinates", "data", "losses", "metrics", "plot", "priors", "published"),
-    *("recipes", "sampling", "testing"),
+    *("catalogue", "convert", "coordinates", "data", "frames", "harmonics", "hub", "losses"),
+    *("metrics", "plot", "predictions", "priors", "published", "recipes", "sampling"),
+    *("splits", "testing"),
 }
 
 

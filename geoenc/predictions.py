@@ -207,7 +207,9 @@ class Predictions:
             columns: dict[str, Any] = {
                 name: _tensor(table[name].to_numpy()) for name in _NUMBERS
             } | {
-                name: _tensor(table[name].combine_chunks().flatten().to_numpy()).reshape(rows, -1)
+                name: _tensor(table[name].combine_chunks().flatten().to_numpy()).reshape(
+                    rows, table.schema.field(name).type.list_size
+                )
                 for name in _LISTS
             }
             lonlat = [_tensor(table[name].to_numpy()) for name in ("lon", "lat")]
@@ -216,7 +218,7 @@ class Predictions:
                 if pyarrow.types.is_string(names.type)
                 else _tensor(names.to_numpy())
             )
-        except (pyarrow.ArrowInvalid, KeyError, TypeError) as error:
+        except (pyarrow.ArrowInvalid, AttributeError, KeyError, TypeError) as error:
             raise ValueError(
                 f"expected predictions that geoenc saved in {str(path)!r}, got another or a "
                 f"damaged file ({error}); make it with geoenc.predictions.Predictions.save"

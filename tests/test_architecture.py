@@ -27,6 +27,7 @@ FLOORS: dict[str, float] = {
     "geoenc.sampling": 0,
     "geoenc.waves": 0,
     "geoenc.distributed": 0,
+    "geoenc.simplices": 0,
     "geoenc._optional": 0,
     "geoenc._files": 0,
     # component machinery
@@ -80,7 +81,8 @@ NEVER = [
 ]
 
 PUBLIC = {
-    *("LocationEncoder", "SumEncoder", "DualEncoder", "LocationClassifier", "from_pretrained"),
+    *("LocationEncoder", "SumEncoder", "DualEncoder", "LocationClassifier", "from_pretrained",
+        "ImageLocationClassifier"),
     *("RetrievalAugmented", "RetrievalDatabase", "list_pretrained"),
     *("Direct", "Wrap", "XYZ", "Tile", "Space2VecGrid", "Space2VecTheory"),
     *("Sphere2VecC", "Sphere2VecCPlus", "Sphere2VecM", "Sphere2VecMPlus", "Sphere2VecDFS"),

@@ -155,6 +155,15 @@ def test_chunks_make_the_whole(tmp_path: Path) -> None:
     assert Predictions.cat(strings).sample == ("a", "b", "c", "d")
 
 
+def test_no_samples_are_a_part_too(tmp_path: Path) -> None:
+    """A chunk may hold no sample with a place."""
+    predictions, scores, target, *_ = made()
+    none = Predictions.of(scores[:0], target[:0], top_k=4)
+    assert Predictions.cat([none, predictions]).metrics() == predictions.metrics()
+    none.save(tmp_path / "none.parquet")
+    assert Predictions.load(tmp_path / "none.parquet").classes.shape == (0, 4)
+
+
 def test_a_full_disk_leaves_the_old_file(tmp_path: Path, monkeypatch) -> None:
     predictions, *_ = made()
     path = tmp_path / "test.parquet"

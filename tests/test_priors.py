@@ -410,6 +410,18 @@ def test_geo_prior_leaves_the_place_out_if_it_does_not_help() -> None:
     assert GeoPrior().fit(image, torch.rand(200, 5), target).weight == 0.0
 
 
+def test_geo_prior_is_fitted_where_places_are_missing() -> None:
+    """Half the places are missing, there the image is right; elsewhere only the place is."""
+    target = torch.arange(40) % 5
+    right = torch.eye(5)[target]
+    missing = torch.arange(40)[:, None] < 20
+    image = torch.where(missing, right, right.roll(1, 1)) + 0.1
+    place = torch.where(missing, torch.nan, right + 0.01)
+    prior = GeoPrior().fit(image, place, target, weights=(0.0, 2.0))
+    assert prior.weight == 2.0
+    assert top_k_accuracy(prior(image, place), target).item() == 1.0
+
+
 def test_geo_prior_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     image, place, target = speakers(100)
     whole = GeoPrior().fit(image, place, target)

@@ -12,6 +12,8 @@ import geoenc
 from geoenc import retrieval, testing
 from geoenc.retrieval import soft_retrieve
 
+pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")
+
 
 def tables(queries: int, entries: int, dtype: torch.dtype = torch.float64) -> list[Tensor]:
     shapes = ((queries, 5), (entries, 5), (entries, 3))

@@ -70,6 +70,7 @@ class Checkpoint:
                 self.tensors[key] = value
             else:
                 self.problems.append(f"{key}: expected a tensor, got {_shown(value)}")
+        self.merge(r"module\.", "")  # of models that were trained on several devices
         if not self.tensors:
             raise ValueError(
                 f"expected {kind} in {os.fspath(path)!r}, got no tensors by name; choose the "

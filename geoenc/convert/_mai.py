@@ -116,7 +116,7 @@ def _convert(file: Checkpoint, places: Any, dual: bool, **facts: str) -> Any:
     file.merge(r"loc_enc\.", "")
     file.merge(r"spa_enc\.(feats|class_emb|user_emb)\b", r"\1")
     file.merge(r"spa_enc\.spa_postmat$", "spa_enc.post_mat")
-    name = file.settings.get("spa_enc_type")
+    name = str(file.settings.get("spa_enc_type"))
     if name not in ENCODERS:
         file.problems.append(f"parameter spa_enc_type: expected one of {', '.join(ENCODERS)}")
         file.problems[-1] += f", got {name!r}"
@@ -131,7 +131,7 @@ def _convert(file: Checkpoint, places: Any, dual: bool, **facts: str) -> Any:
     image = file.linear("img_dec", features, width) if "img_dec.weight" in file or dual else None
     file.drop(r"loc_dec\.(weight|bias)$")
 
-    build, state = ENCODERS[str(name)](file, places)
+    build, state = ENCODERS[name](file, places)
     file.check()
     encoder = build()
     facts["training_data"] = (
@@ -141,7 +141,7 @@ def _convert(file: Checkpoint, places: Any, dual: bool, **facts: str) -> Any:
         or "unknown"
     )
     facts["coordinates"] = "longitude, latitude in degrees, as in the original"
-    facts["encoder"] = str(name)
+    facts["encoder"] = name
     if not dual or image is None:
         model: Any = LocationClassifier(encoder, classes)
         return file.filled(model, {**prefixed("encoder", state), "head.weight": head}, **facts)

@@ -25,7 +25,7 @@ def tte(path: str | os.PathLike[str], *, gate: float = 0.5) -> LocationEncoder:
 
     Args:
         path: ``model.safetensors``, a Lightning checkpoint, or another state dict with
-            ``location``; other parts of it are left out.
+            ``location``; the image tower is left out.
         gate: share of the tokens, which is in no file; published models have 0.5.
 
     Raises:
@@ -45,7 +45,7 @@ def tte(path: str | os.PathLike[str], *, gate: float = 0.5) -> LocationEncoder:
     above = {m[1] for key in file.tensors if (m := re.match(r"(.*?)_directions$", key))}
     prefix = min(above, default="")
     if prefix:
-        file.drop(rf"(?!{re.escape(prefix)})")
+        file.drop(r"(model\.)?(visual\.|logit_scale$)")
         file.merge(re.escape(prefix), "")
     file.drop(r"semantic_registers\.(_img_temperature|img_to_logits\.(weight|bias))$")
 

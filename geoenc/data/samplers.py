@@ -67,6 +67,7 @@ class ClassBalancedSampler(Sampler[int]):
     """Each epoch draws at most ``max_per_class`` rows of each class, shuffled.
 
     It looks at labels: pre-training with it is not free of them, as in the published CSP code.
+    Recipes call it ``"class_balanced_leaking_labels"`` there.
 
     Args:
         target: class of each row, ``(N,)``; rows with -1 are left out.

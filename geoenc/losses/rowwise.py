@@ -9,7 +9,7 @@ from torch import Tensor
 from geoenc.losses.criteria import chunks, once, through_unit_, unit, wide
 from geoenc.losses.logits import check_sampled
 
-_NUMBERS_AT_ONCE = 2**18  # 1 MB, which stays in the cache
+_NUMBERS_AT_ONCE = 2**17  # 512 KB, which stay in the cache
 
 
 def multiclass_of_sampled(

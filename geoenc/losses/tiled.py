@@ -119,7 +119,8 @@ class _OneWay(torch.autograd.Function):
             if with_gradient:
                 grad = torch.mm(slope, candidates, out=to_anchor[rows])
                 to_columns.addmm_(slope.mT, scaled)
-                to_scale += torch.linalg.vecdot(units, grad).sum()
+                if isinstance(scale, Tensor):
+                    to_scale += torch.linalg.vecdot(units, grad).sum()
         count = max(len(anchor), 1)
         through_unit_(to_anchor, anchor).mul_(scale / count)
         through_unit_(to_columns, columns).div_(count)
@@ -238,7 +239,8 @@ class _Symmetric(torch.autograd.Function):
             slope.diagonal(rows.start)[: len(units)].sub_(2)
             made = torch.mm(slope, candidates, out=to_anchor[rows])
             to_columns.addmm_(slope.mT, scaled)
-            to_scale += torch.linalg.vecdot(units, made).sum()
+            if given:
+                to_scale += torch.linalg.vecdot(units, made).sum()
         factor = grad / (2 * batch)
         through_unit_(to_anchor, anchor).mul_(scale * factor)
         through_unit_(to_columns, columns).mul_(factor)

@@ -8,18 +8,30 @@ from geoenc.metrics.accuracy import (
     target_rank,
     top_k_accuracy,
 )
+from geoenc.metrics.bias import (
+    DensityProfile,
+    SelfInformation,
+    density_profile,
+    self_information,
+    worst_region,
+)
 from geoenc.metrics.geolocation import accuracy_within_km, median_error_km
 from geoenc.metrics.posterior import geo_posterior, log_posterior
 
 __all__ = [
+    "DensityProfile",
+    "SelfInformation",
     "accuracy_within_km",
     "class_accuracy",
     "class_means",
+    "density_profile",
     "geo_posterior",
     "log_posterior",
     "macro_accuracy",
     "median_error_km",
     "reciprocal_rank",
+    "self_information",
     "target_rank",
     "top_k_accuracy",
+    "worst_region",
 ]

@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import functools
 import os
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -427,17 +428,21 @@ def parser() -> "ArgumentParser":
     return made
 
 
+_parser = functools.cache(parser)
+
+
 def _parsed(values: Mapping[str, Any], overrides: Sequence[str], *, where: str = "") -> Config:
     from jsonargparse import ArgumentError, Namespace
 
-    reader = parser()
+    reader = _parser()
     try:
         settings: Namespace = reader.parse_object(dict(values))
         arguments = [f"--{override.lstrip('-')}" for override in overrides]
         for argument in arguments:
             if "=" not in argument:
                 raise ValueError(f"expected key=value, got {argument[2:]!r}")
-        settings = reader.parse_args(arguments, namespace=settings)
+        if arguments:
+            settings = reader.parse_args(arguments, namespace=settings)
         built = reader.instantiate(settings)
     except (ArgumentError, TypeError, KeyError) as error:
         place = f" in {where}" if where else ""

@@ -15,6 +15,7 @@ import io
 import logging
 import math
 import os
+import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -31,6 +32,8 @@ from geoenc.losses import cached_backward
 from geoenc.recipes.config import Config
 
 logger = logging.getLogger(__name__)
+
+_LOST = re.compile("gloo|nccl|connection|peer|socket|timed out", re.IGNORECASE)
 
 
 def start(config: Config) -> Any:
@@ -82,7 +85,7 @@ def together() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        if not is_distributed() or isinstance(error, NotImplementedError | RecursionError):
+        if not is_distributed() or not _LOST.search(str(error)):
             raise
         raise ConnectionError(
             f"expected {world_size()} processes to go on together, but process {rank()} lost "

@@ -60,12 +60,12 @@ def geoclip_truth(state: dict[str, torch.Tensor]) -> np.ndarray:
     return total
 
 
-@pytest.mark.parametrize("prefix", ["", "location_encoder."])
+@pytest.mark.parametrize("prefix", ["", "location_encoder.", "module."])
 def test_geoclip(prefix: str, tmp_path: Path) -> None:
     """The location encoder alone, and the whole model with its image tower and gallery."""
     state = geoclip_state()
     file = {f"{prefix}{key}": value for key, value in state.items()}
-    if prefix:
+    if prefix == "location_encoder.":
         file |= {"image_encoder.mlp.0.weight": torch.zeros(2, 2), "logit_scale": torch.zeros(())}
         file |= {"gps_queue": torch.zeros(2, 8)}
     model = convert.geoclip(foreign.saved(tmp_path, file))
@@ -259,6 +259,26 @@ def test_tte(prefix: str, inner: int, cosine: bool, tmp_path: Path) -> None:
     wanted = tte_truth(state, gate=0.2)
     model = convert.tte(foreign.saved(tmp_path, file), gate=0.2)
     np.testing.assert_allclose(embedding(model), wanted, rtol=1e-8, atol=1e-9)
+
+
+def test_tte_differences(tmp_path: Path) -> None:
+    state = {f"location.{key}": value for key, value in tte_state(4, False).items()}
+    del state["location.semantic_registers.norm.bias"]
+    state["location.mlp.0.weight"] = torch.zeros(5, 7)
+    state["other.weight"] = torch.zeros(2)
+    state["location._embeddings"][0, 0] = torch.inf
+    with pytest.raises(ValueError, match="4 differences") as error:
+        convert.tte(foreign.saved(tmp_path, state))
+    for words in ("norm.bias: expected shape (6,)", "(5, 7)", "other.weight", "1 of 36 numbers"):
+        assert words in str(error.value)
+
+
+def test_climplicit_differences(tmp_path: Path) -> None:
+    state = foreign.weights(foreign.siren_shapes("location_encoder.", 5, 8, 3, 2))
+    state["location_encoder.layers.2.bias"] = torch.zeros(9)
+    with pytest.raises(ValueError, match="2 differences") as error:
+        convert.climplicit(foreign.saved(tmp_path, state))
+    assert "expected shape (8, 4), got (8, 5)" in str(error.value)
 
 
 def test_tte_beyond_the_clamp_is_said(tmp_path: Path) -> None:

@@ -64,7 +64,7 @@ def test_plain_pickles_are_refused_by_name(protocol: int, tmp_path: Path) -> Non
     with pytest.raises(ValueError, match="system"):
         read(tmp_path / "a.pkl")
     (tmp_path / "b.pkl").write_bytes(pickle.dumps({"a": 1}, protocol=protocol))
-    with pytest.raises(ValueError, match="not one that PyTorch wrote"):
+    with pytest.raises(ValueError, match="damaged or another"):
         read(tmp_path / "b.pkl")
     assert not made.exists()
 

@@ -206,3 +206,77 @@ def test_climplicit_of_full_size(shared: Path, tmp_path: Path) -> None:
         months = torch.from_numpy(arrays[entry["inputs"]["month"]["key"]])
         out = model(lonlat, year_fraction_of_months(months))
         close(out, arrays[f"{case}.out_month64"], entry["tolerance"])
+
+
+# --- golden entries of small size: files of the original's layout, with the original's outputs --
+
+
+def stored(entry: dict[str, Any], arrays: dict[str, Any]) -> dict[str, torch.Tensor]:
+    return {key: torch.from_numpy(arrays[one["key"]]) for key, one in entry["weights"].items()}
+
+
+def file_of(entry: dict[str, Any], state: dict[str, torch.Tensor]) -> dict[str, Any]:
+    """The content of the released file that such a model would have, with its parameters."""
+    settings = entry["hyperparameters"]
+    if entry["file"] == "csp.npz":
+        stated = {
+            **settings,
+            "spa_enc_type": "gridcell",
+            "num_filts": settings["spa_embed_dim"],
+            "num_hidden_layer": settings["num_hidden_layers"],
+            "spa_f_act": settings["activation"],
+            "use_layn": settings["use_layernormalize"],
+            "dropout": 0.5,
+            "num_classes": len(state["loc_enc.class_emb.weight"]),
+        }
+        return {"state_dict": state, "params": stated}
+    if entry["file"] == "sinr.npz":
+        linear = entry["case"].startswith("linnet")
+        stated = {**settings, "model": "LinNet" if linear else "ResidualFCNet"}
+        return {"state_dict": state, "params": stated}
+    if entry["file"] == "satclip.npz":
+        stated = {
+            **settings,
+            "le_type": "sphericalharmonics",
+            "pe_type": "siren",
+            "num_hidden_layers": settings["num_layers"],
+            "capacity": settings["dim_hidden"],
+        }
+        state = {f"model.{key}": value for key, value in state.items()}
+        return {"state_dict": state, "hyper_parameters": stated}
+    return state
+
+
+@pytest.mark.parametrize(
+    ("kind", "output"),
+    [
+        ("csp", "feats"),
+        ("sinr", "class_probs64"),
+        ("satclip", "out64"),
+        ("tte", "out64"),
+        ("geoclip", "out64"),
+    ],
+)
+def test_outputs_of_the_original_code(kind: str, output: str, shared: Path, tmp_path: Path) -> None:
+    compared = 0
+    for entry, arrays in golden(shared, kind):
+        if output not in entry["outputs"] or not entry["weights"]:
+            continue
+        if entry["hyperparameters"].get("anneal_progress", 0):
+            continue  # is in no file
+        file = file_of(entry, stored(entry, arrays))
+        torch.save(file, tmp_path / "file")
+        model = convert.FORMATS[kind](tmp_path / "file")
+        lonlat = torch.from_numpy(arrays["lonlat"])
+        if entry["input"]["dtype"] == "float32":
+            lonlat = lonlat.float()
+        if kind == "csp":
+            got = model.encoder(lonlat)
+        else:
+            model, lonlat = model.double(), torch.from_numpy(arrays["lonlat"])
+            got = model.probabilities(lonlat) if kind == "sinr" else model(lonlat)
+        tolerance = entry["tolerance"]
+        wanted = arrays[entry["outputs"][output]["key"]]
+        close(got, wanted, tolerance.get(output, tolerance))
+        compared += 1
+    assert compared

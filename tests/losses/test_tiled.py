@@ -286,3 +286,20 @@ def test_no_gradient_no_second_product(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(products) == 1
     assert value.item() == pytest.approx(loss(*views).item())
     assert not math.isnan(value.item())
+
+
+@pytest.mark.parametrize("criterion", ["multiclass", "nce"])
+def test_compiled_in_one_graph_the_gradient_is_the_same(criterion: str) -> None:
+    """Where the compiler cannot ask for the temperature, each direction has its own maximum."""
+    views = leaves((6, 4), (6, 4), (6, 2, 4), (6, 4))
+    loss = geoenc.CSPLoss(criterion, symmetric=True, temperature=0.2)
+    learnable = geoenc.InfoNCELoss(0.3, learnable=True)
+    for module, given in ((loss, views), (learnable, views[:2])):
+        torch.compiler.reset()
+        compiled = torch.compile(module, fullgraph=True, backend="aot_eager")
+        inputs = [*given, *module.parameters()]
+        wanted = torch.autograd.grad(module(*given), inputs)
+        for got, gradient in zip(
+            torch.autograd.grad(compiled(*given), inputs), wanted, strict=True
+        ):
+            assert torch.allclose(got, gradient, atol=1e-7)

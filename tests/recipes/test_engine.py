@@ -45,19 +45,21 @@ def process(*arguments: object, module: str = "", **environment: str) -> subproc
     )
 
 
-def pair(*arguments: object, module: str = "", **environment: str) -> list[subprocess.Popen]:
-    """Two processes that find each other as those of torchrun do."""
+def group(
+    count: int, *arguments: object, module: str = "", **environment: str
+) -> list[subprocess.Popen]:
+    """Processes that find each other as those of torchrun do."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
     common = {
-        "TORCHELASTIC_RUN_ID": "test", "LOCAL_WORLD_SIZE": "2", "WORLD_SIZE": "2",
+        "TORCHELASTIC_RUN_ID": "test", "LOCAL_WORLD_SIZE": str(count), "WORLD_SIZE": str(count),
         "GROUP_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port,
         "GLOO_SOCKET_IFNAME": "lo",
     }  # fmt: skip
     return [
         process(*arguments, module=module, **common, RANK=str(i), LOCAL_RANK=str(i), **environment)
-        for i in range(2)
+        for i in range(count)
     ]
 
 
@@ -83,23 +85,23 @@ def equal(first: dict, second: dict) -> bool:
 
 
 @pytest.mark.parametrize(
-    "settings",
-    [["pretrain.num_negatives=2"], ["pretrain.criterion=nce", "pretrain.micro_batch=10"]],
+    ("count", "settings"),
+    [(2, ["pretrain.num_negatives=2"]), (4, ["pretrain.criterion=nce", "pretrain.micro_batch=10"])],
 )
-def test_two_processes_are_as_one(data, tmp_path, settings) -> None:
-    """Losses and weights of every epoch: negatives span both, and gradients are averaged."""
+def test_many_processes_are_as_one(data, tmp_path, count, settings) -> None:
+    """Losses and weights of every epoch: negatives span all, and gradients are averaged."""
     settings = [WITHOUT_CHANCE, *settings]
-    finished(*pair(tmp_path / "two.pt", "", *settings))
-    two = torch.load(tmp_path / "two.pt")
+    finished(*group(count, tmp_path / "many.pt", "", *settings))
+    many = torch.load(tmp_path / "many.pt")
     losses: list[float] = []
     one = csp.pretrain(workers.config(*settings), data, history=losses)
-    assert two["losses"] == pytest.approx(losses, rel=1e-5)
+    assert many["losses"] == pytest.approx(losses, rel=1e-5)
     for key, value in one.state_dict().items():
-        assert torch.allclose(two["weights"][key], value, atol=2e-5), key
+        assert torch.allclose(many["weights"][key], value, atol=2e-5), key
 
 
 def test_a_process_that_loses_the_other_says_so_and_ends(tmp_path) -> None:
-    first, second = pair(tmp_path / "out.pt", tmp_path / "checkpoint.pt", WAIT_AFTER_STEP="8")
+    first, second = group(2, tmp_path / "out.pt", tmp_path / "checkpoint.pt", WAIT_AFTER_STEP="8")
     try:
         wait_for(first, "step 8")
         wait_for(second, "step 8")
@@ -398,7 +400,7 @@ def test_the_whole_command_on_two_processes_gives_the_table_of_one(tmp_path) -> 
         "pretrain.batch_size=50", "finetune.epochs=2", "joint.epochs=2", WITHOUT_CHANCE,
         "encoder.network.hidden_features=32", "hardware.accelerator=cpu",
     ]  # fmt: skip
-    two = pair(*settings, "--out", tmp_path / "two", module="geoenc.cli")
+    two = group(2, *settings, "--out", tmp_path / "two", module="geoenc.cli")
     said = [one.communicate(timeout=180) for one in two]
     assert [one.returncode for one in two] == [0, 0], said
     assert "| CSP-MC-BLD |" in said[0][0]

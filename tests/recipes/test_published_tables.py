@@ -203,7 +203,14 @@ def test_what_is_missing_is_named(tmp_path) -> None:
     results = study.run(alone, tmp_path / "alone")
     for row in results["scores"]:
         assert "image_top1" not in row
-        assert row["top1"] < row["location_top1"]  # here a missing place is wrong
+        assert row["mrr"] < row["location_mrr"]  # where a missing place is wrong
+    for file in (tmp_path / "inat_2018" / "features_inception_pretrain").iterdir():
+        file.unlink()
+    both = [*settings[:-1], 'table.methods=["Sup. Only (grid)"]', "table.fractions=[1.0]"]
+    assert study.run(load_config("csp-paper-inat2018", both), tmp_path / "both")["scores"]
+    needy = [*both[:-2], 'table.methods=["MSE"]', "table.fractions=[1.0]"]
+    with pytest.raises(ValueError, match="expected a data set with features"):
+        study.run(load_config("csp-paper-inat2018", needy), tmp_path / "needy")
     nowhere = load_config("csp-paper-inat2018", [*TINY, f"data.path={tmp_path / 'nowhere'}"])
     with pytest.raises(DatasetNotFoundError, match="iNat2018 not found"):
         study.run(nowhere, tmp_path / "none")

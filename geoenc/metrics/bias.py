@@ -1,0 +1,327 @@
+"""Is a model as good everywhere? How its successes lie on the globe, near and far from others."""
+
+import functools
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from geoenc.coordinates import EARTH_RADIUS_KM, to_xyz
+from geoenc.metrics.accuracy import class_means
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+_CENTRES = 256
+"""Neighbourhoods at once."""
+
+
+@dataclass(frozen=True, eq=False)
+class SelfInformation:
+    """Spatial self-information of the neighbourhood of each sample, in nats; higher is stranger.
+
+    Args:
+        unmarked: how improbable it is that samples lie as they do, had they been spread evenly.
+        marked: how improbable it is that right and wrong samples lie as they do.
+        neighbors: samples in the neighbourhood, itself included; 0 for a missing place.
+
+    Shape:
+        each ``(N,)``; scores float64, NaN for a missing place.
+    """
+
+    unmarked: Tensor
+    marked: Tensor
+    neighbors: Tensor
+
+    def weighted_mean(self) -> tuple[float, float]:
+        """Of both scores, each sample weighted by the number of its neighbours."""
+        weight = self.neighbors.double()
+        sums = [(score.nan_to_num() * weight).sum() for score in (self.unmarked, self.marked)]
+        return sums[0].item() / weight.sum().item(), sums[1].item() / weight.sum().item()
+
+
+def self_information(
+    lonlat: Tensor, correct: Tensor, *, radius_km: float = 100.0, max_neighbors: int = 100
+) -> SelfInformation:
+    """-ln 2 Phi(-|S - m| / s), where S = sum_i sum_j w_ij (v_i - v) (v_j - v) is Moran's sum.
+
+    Around each sample, the n samples within ``radius_km`` (the nearest ``max_neighbors``) have
+    the value 1 if right and -1 if wrong; unmarked, all have 1. About 5 n points of value 0 fill
+    the disc: rings at distances d, 2 d, ..., with d = 1 / sqrt(ceil(5 n / (pi r^2))), ring k of
+    ceil(2 pi k) points. w_ij is 1 where j is one of the 4 nearest of i, and v the mean of all N
+    values. With n_c values c, a_c = c - v, and a_0 = -v:
+
+        m = -sum_c a_c^2 (1 + 4 n_c / N)
+        s = 1 + sqrt(sum over c = 1, -1 of 8 n_c (n_c - 1) / N (1 - 4 (2 n_c - 1) / (3 N))
+            + min(n_1, n_-1) q (1 - q) sum over c = 1, -1 of (a_1 a_-1 - 2 a_c a_0 + a_0^2)^2)
+
+    with q = 4 max(n_1, n_-1) / N. All samples of one place have the same score.
+
+    Args:
+        lonlat: places in degrees; NaN is a missing place.
+        correct: whether each sample is right: booleans, or 0 and 1.
+        radius_km: of a neighbourhood; 318.55 (0.05 radians) in the published tables.
+        max_neighbors: how many samples at most, and all that share the place of the last.
+
+    Shape:
+        lonlat ``(N, 2)``, correct ``(N,)``.
+
+    Example:
+        >>> import torch
+        >>> from geoenc.metrics import self_information
+        >>> lonlat = torch.cartesian_prod(torch.arange(10), torch.arange(8)) / 10
+        >>> east = self_information(lonlat, lonlat[:, 0] > 0.45)  # all the right ones together
+        >>> mixed = self_information(lonlat, torch.arange(80) % 2 == 0)
+        >>> bool(east.marked.mean() > 5 * mixed.marked.mean())
+        True
+
+    Reference:
+        Wu et al., TorchSpatial, NeurIPS 2024, section 3; the code of PyGBS.
+
+    Differs:
+        In log space, without the ceiling -ln 1e-256 = 589.5 of the published code. Samples of
+        equal distance share the weight that is left, so that the order of rows does not matter.
+    """
+    _check(lonlat, correct, radius_km, max_neighbors)
+    known = ~lonlat.isnan().any(-1).cpu().numpy()
+    found = np.full((3, len(lonlat)), np.nan)
+    found[2] = 0
+    if known.any():
+        where = lonlat.cpu().double().numpy()[known]
+        places, row = np.unique(where, axis=0, return_inverse=True)
+        right = np.bincount(row.ravel(), weights=correct.cpu().numpy()[known])
+        wrong = np.bincount(row.ravel()) - right
+        scores = _place_scores(places, right, wrong, radius_km / EARTH_RADIUS_KM, max_neighbors)
+        found[:, known] = scores[:, row.ravel()]
+    unmarked, marked, neighbors = torch.from_numpy(found).to(lonlat.device)
+    return SelfInformation(unmarked, marked, neighbors.long())
+
+
+def _check(lonlat: Tensor, values: Tensor, *positive: float) -> None:
+    if lonlat.ndim != 2 or lonlat.shape[1] != 2 or values.shape != lonlat.shape[:1]:
+        raise ValueError(
+            "expected lonlat (N, 2) and one value for each of its rows, got "
+            f"{tuple(lonlat.shape)} and {tuple(values.shape)}; give one row per sample"
+        )
+    if not all(value > 0 for value in positive):
+        raise ValueError(
+            f"expected a radius and a number of neighbours above 0, got {positive}; "
+            "100 km and 100 neighbours are usual"
+        )
+
+
+def _place_scores(places: Floats, right: Floats, wrong: Floats, angle: float, most: int) -> Floats:
+    """Unmarked score, marked score and number of neighbours of each place, (3, P)."""
+    from scipy.spatial import cKDTree
+
+    xyz, frames = _local_frames(places)
+    tree, count = cKDTree(xyz), right + wrong
+    reach = np.nextafter(2 * math.sin(min(angle, math.pi) / 2), np.inf)
+    nearest = range(1, min(most, len(xyz)) + 1)
+    scores = np.empty((3, len(xyz)))
+    for start in range(0, len(xyz), _CENTRES):
+        rows = np.arange(start, min(start + _CENTRES, len(xyz)))
+        near = tree.query(xyz[rows], nearest, distance_upper_bound=reach)[1]
+        inside = near < len(xyz)
+        sizes = np.where(inside, count[near * inside], 0)
+        inside &= sizes.cumsum(1) - sizes < most
+        centre, place = inside.nonzero()[0], near[inside]
+        local = np.einsum("nij,nj->ni", frames[rows][centre], xyz[place] - xyz[rows][centre])
+        scores[:, rows] = _scores(local, centre, right[place], wrong[place], angle)
+    return scores
+
+
+def _scores(local: Floats, centre: Ints, right: Floats, wrong: Floats, angle: float) -> Floats:
+    """The scores of some neighbourhoods: of places in the frame of their centre, with counts."""
+    from scipy.special import log_ndtr
+
+    plus, minus = np.bincount(centre, weights=right), np.bincount(centre, weights=wrong)
+    rings = [_rings(int(n), angle) for n in plus + minus]
+    grid = np.array([len(ring) for ring in rings])
+    points = np.concatenate([local, *rings])
+    centre = np.concatenate([centre, np.repeat(np.arange(len(grid)), grid)])
+    right, wrong = (np.concatenate([one, np.zeros(grid.sum())]) for one in (right, wrong))
+    count = np.where(np.arange(len(points)) < len(local), right + wrong, 1)
+    near, weight, own = _weights(points, centre, count)
+
+    scores = []
+    for ones, minus_ones, n, m in (
+        (right + wrong, 0 * wrong, plus + minus, 0 * minus),
+        (right, wrong, plus, minus),
+    ):
+        total = n + m + grid
+        middle = ((n - m) / total)[centre]
+        value = ones - minus_ones - count * middle  # sum of v_i - v over the samples of a point
+        square = ones + minus_ones - (2 * (ones - minus_ones) - count * middle) * middle
+        moran = np.bincount(
+            centre, weights=value * (weight * value[near]).sum(1) + own * (value**2 - square)
+        )
+        mean, deviation = _null(n, m, total)
+        scores.append(-math.log(2) - log_ndtr(-np.abs(moran - mean) / deviation))
+    return np.stack([*scores, plus + minus])
+
+
+def _weights(points: Floats, centre: Ints, count: Floats) -> tuple[Ints, Floats, Floats]:
+    """The 4 nearest other points of the same neighbourhood, and the weight of a sample of each.
+
+    Four samples are nearest: others of the same point, then those of the nearest points. The
+    samples of a point of which only some are needed share their weight. The last array is the
+    weight of another sample of the same point.
+    """
+    from scipy.spatial import cKDTree
+
+    apart = np.column_stack([points, 4.0 * centre])  # neighbourhoods do not see each other
+    near = cKDTree(apart).query(apart, 5, workers=torch.get_num_threads())[1]
+    near = near[near != np.arange(len(near))[:, None]].reshape(-1, 4)
+    own = np.minimum(4, count - 1)
+    sizes = count[near]
+    wanted = (4 - own)[:, None] - (sizes.cumsum(1) - sizes)
+    weight = np.clip(wanted, 0, sizes) / sizes
+    return near, weight, own / np.maximum(count - 1, 1)
+
+
+def _null(plus: Floats, minus: Floats, total: Floats) -> tuple[Floats, Floats]:
+    """Mean and standard deviation of Moran's sum for values 1, -1 and 0 spread at random."""
+    middle = (plus - minus) / total
+    grid = total - plus - minus
+    mean = np.zeros_like(total)
+    variance = np.zeros_like(total)
+    for value, n in ((1, plus), (-1, minus), (0, grid)):
+        mean -= (n > 0) * (value - middle) ** 2 * (1 + 4 * n / total)
+    for n in (plus, minus):
+        variance += 8 * n * (n - 1) / total * (1 - 4 * (2 * n - 1) / (3 * total))
+    share = 4 * np.maximum(plus, minus) / total
+    pairs = np.minimum(plus, minus) * share * (1 - share)
+    both = (1 - middle) * (-1 - middle) + middle**2
+    for value in (1, -1):
+        variance += pairs * (both + 2 * (value - middle) * middle) ** 2
+    return mean, 1 + np.sqrt(variance)
+
+
+@functools.lru_cache(maxsize=512)
+def _rings(n: int, angle: float) -> Floats:
+    """The points of value 0 around the north pole, less the pole: about 5 n in the disc."""
+    step = 1 / math.sqrt(math.ceil(5 * n / (math.pi * angle**2)))
+    rings = []
+    for ring in range(1, math.ceil(angle / step) + 1):
+        points = math.ceil(2 * math.pi * ring)
+        azimuth = 2 * math.pi / points * np.arange(points) - math.pi
+        away = np.full(points, step * ring)
+        flat = np.sin(away) * np.stack([np.cos(azimuth), np.sin(azimuth)])
+        rings.append(np.stack([*flat, -2 * np.sin(away / 2) ** 2], 1))
+    return np.concatenate(rings)
+
+
+def _local_frames(places: Floats) -> tuple[Floats, Floats]:
+    """Unit vectors of places, (P, 3), and south, east and up there, (P, 3, 3)."""
+    xyz = to_xyz(torch.from_numpy(places)).numpy()
+    lon, lat = np.radians(places.T)
+    south = np.stack([np.sin(lat) * np.cos(lon), np.sin(lat) * np.sin(lon), -np.cos(lat)], 1)
+    east = np.stack([-np.sin(lon), np.cos(lon), 0 * lon], 1)
+    return xyz, np.stack([south, east, xyz], 1)
+
+
+def worst_region(score: Tensor, region: Tensor, *, min_samples: int = 30) -> tuple[int, float]:
+    """argmin and min over regions of the mean score, of those with enough samples to tell.
+
+    Args:
+        score: of each sample, for example whether it is right.
+        region: its number, from 0; -1 is no region.
+        min_samples: smaller regions are left out, since the worst of many small ones is chance.
+
+    Shape:
+        both ``(N,)``.
+
+    Raises:
+        ValueError: no region has enough samples.
+
+    Example:
+        >>> import torch
+        >>> from geoenc.metrics import worst_region
+        >>> correct = torch.tensor([True, True, False, True, False])
+        >>> worst_region(correct, torch.tensor([0, 0, 1, 1, 2]), min_samples=2)
+        (1, 0.5)
+    """
+    inside = region >= 0
+    score, region = score[inside].double(), region[inside]
+    counts = region.bincount()
+    if not bool((counts >= min_samples).any()):
+        raise ValueError(
+            f"expected a region of at least {min_samples} samples, got at most "
+            f"{int(counts.max()) if len(counts) else 0}; pass larger regions or min_samples"
+        )
+    means = class_means(score, region, len(counts)).masked_fill(counts < min_samples, torch.inf)
+    worst = int(means.argmin())
+    return worst, means[worst].item()
+
+
+@dataclass(frozen=True, eq=False)
+class DensityProfile:
+    """Mean score of samples by how far their k-th neighbour is, from crowded to lonely.
+
+    Args:
+        edges_km: of the bins.
+        samples: in each bin.
+        score: mean in each bin.
+
+    Shape:
+        edges_km ``(Q + 1,)``, samples and score ``(Q,)``.
+    """
+
+    edges_km: Tensor
+    samples: Tensor
+    score: Tensor
+
+
+def density_profile(
+    lonlat: Tensor,
+    score: Tensor,
+    *,
+    among: Tensor | None = None,
+    neighbors: int = 10,
+    bins: int = 5,
+) -> DensityProfile:
+    """Mean score between quantiles of d_k, the distance of a sample to its k-th neighbour.
+
+    Args:
+        lonlat: places in degrees; samples without one (NaN) are left out.
+        score: of each sample, for example whether it is right.
+        among: places of which the neighbours are, as those of the training data; the samples
+            themselves, each without itself, if None.
+        neighbors: k.
+        bins: as many quantiles, fewer where many distances are equal.
+
+    Shape:
+        lonlat ``(N, 2)``, score ``(N,)``, among ``(M, 2)``.
+
+    Example:
+        >>> import torch
+        >>> from geoenc.metrics import density_profile
+        >>> lonlat = torch.stack([torch.arange(1.0, 9.0) ** 2, torch.zeros(8)], -1)
+        >>> density_profile(lonlat, lonlat[:, 0] < 20, neighbors=1, bins=2).score
+        tensor([1., 0.], dtype=torch.float64)
+    """
+    from scipy.spatial import cKDTree
+
+    _check(lonlat, score, neighbors, bins)
+    known = ~lonlat.isnan().any(-1)
+    places = to_xyz(lonlat[known].cpu().double())
+    crowd = places
+    if among is not None:
+        crowd = to_xyz(among[~among.isnan().any(-1)].cpu().double())
+    rank = neighbors + (among is None)
+    if len(crowd) < rank:
+        raise ValueError(
+            f"expected at least {rank} places for {neighbors} neighbours, got {len(crowd)}; "
+            "pass fewer neighbors"
+        )
+    chord = torch.from_numpy(cKDTree(crowd.numpy()).query(places.numpy(), [rank])[0][:, 0])
+    distance = 2 * EARTH_RADIUS_KM * (chord / 2).clamp(max=1).asin()
+    edges = distance.quantile(torch.linspace(0, 1, bins + 1, dtype=torch.float64)).unique()
+    group = torch.bucketize(distance, edges[1:-1])
+    size = max(1, len(edges) - 1)
+    means = class_means(score[known].cpu().double(), group, size)
+    return DensityProfile(edges, group.bincount(minlength=size), means)
