@@ -81,8 +81,14 @@ NEVER = [
 ]
 
 PUBLIC = {
-    *("LocationEncoder", "SumEncoder", "DualEncoder", "LocationClassifier", "from_pretrained",
-        "ImageLocationClassifier"),
+    *(
+        "LocationEncoder",
+        "SumEncoder",
+        "DualEncoder",
+        "LocationClassifier",
+        "from_pretrained",
+        "ImageLocationClassifier",
+    ),
     *("RetrievalAugmented", "RetrievalDatabase", "list_pretrained"),
     *("Direct", "Wrap", "XYZ", "Tile", "Space2VecGrid", "Space2VecTheory"),
     *("Sphere2VecC", "Sphere2VecCPlus", "Sphere2VecM", "Sphere2VecMPlus", "Sphere2VecDFS"),

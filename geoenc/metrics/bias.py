@@ -3,6 +3,7 @@
 import functools
 import math
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -136,59 +137,73 @@ def _place_scores(places: Floats, right: Floats, wrong: Floats, angle: float, mo
 
 def _scores(local: Floats, centre: Ints, right: Floats, wrong: Floats, angle: float) -> Floats:
     """The scores of some neighbourhoods: of places in the frame of their centre, with counts."""
+    from scipy.spatial import cKDTree
     from scipy.special import log_ndtr
 
     plus, minus = np.bincount(centre, weights=right), np.bincount(centre, weights=wrong)
-    rings = [_rings(int(n), angle) for n in plus + minus]
-    grid = np.array([len(ring) for ring in rings])
-    points = np.concatenate([local, *rings])
-    centre = np.concatenate([centre, np.repeat(np.arange(len(grid)), grid)])
-    right, wrong = (np.concatenate([one, np.zeros(grid.sum())]) for one in (right, wrong))
-    count = np.where(np.arange(len(points)) < len(local), right + wrong, 1)
-    near, weight, own = _weights(points, centre, count)
+    size, count = plus + minus, right + wrong
+    rings = [_rings(int(n), angle) for n in size]
+    grid = np.array([len(ring.points) for ring in rings])
+    disc = np.repeat(np.arange(len(grid)), grid)
+
+    tree = cKDTree(_apart(local, centre))
+    own = np.minimum(4, count - 1)  # of the four nearest, those of the same place
+    near, weight = _links(tree, _apart(local, centre), _gaps(local, centre, rings), count, own)
+    points = _apart(np.concatenate([ring.points for ring in rings]), disc)
+    gaps = np.concatenate([ring.gaps for ring in rings])
+    near_grid, weight_grid = _links(tree, points, gaps, count, None)
 
     scores = []
-    for ones, minus_ones, n, m in (
-        (right + wrong, 0 * wrong, plus + minus, 0 * minus),
-        (right, wrong, plus, minus),
-    ):
-        total = n + m + grid
-        middle = ((n - m) / total)[centre]
-        value = ones - minus_ones - count * middle  # sum of v_i - v over the samples of a point
-        square = ones + minus_ones - (2 * (ones - minus_ones) - count * middle) * middle
-        moran = np.bincount(
-            centre, weights=value * (weight * value[near]).sum(1) + own * (value**2 - square)
-        )
-        mean, deviation = _null(n, m, total)
+    for marks, n, m in ((count, size, 0 * size), (right - wrong, plus, minus)):
+        middle = (n - m) / (size + grid)
+        v, values = middle[centre], np.append(marks, 0.0)
+        z = marks - count * v  # sum of v_i - v over the samples of a place, and of its square
+        squares = count - (marks + z) * v
+        lag = (weight * values[near]).sum(1) - (4 - own) * v
+        place = z * lag + own / np.maximum(count - 1, 1) * (z**2 - squares)
+        lag = (weight_grid * values[near_grid]).sum(1) - 4 * middle[disc]
+        moran = np.bincount(centre, weights=place) - middle * np.bincount(disc, weights=lag)
+        mean, deviation = _null(n, m, grid)
         scores.append(-math.log(2) - log_ndtr(-np.abs(moran - mean) / deviation))
-    return np.stack([*scores, plus + minus])
+    return np.stack([*scores, size])
 
 
-def _weights(points: Floats, centre: Ints, count: Floats) -> tuple[Ints, Floats, Floats]:
-    """The 4 nearest other points of the same neighbourhood, and the weight of a sample of each.
+def _links(
+    tree: Any, points: Floats, gaps: Floats, count: Floats, own: Floats | None
+) -> tuple[Ints, Floats]:
+    """Places around each point, and how many of their samples are among the 4 nearest, as share.
 
-    Four samples are nearest: others of the same point, then those of the nearest points. The
-    samples of a point of which only some are needed share their weight. The last array is the
-    weight of another sample of the same point.
+    The four are ``own`` samples of the point itself, which is then a place and not its own
+    neighbour, points of the rings at the distances ``gaps``, and samples of the other places.
     """
-    from scipy.spatial import cKDTree
-
-    apart = np.column_stack([points, 4.0 * centre])  # neighbourhoods do not see each other
-    near = cKDTree(apart).query(apart, 5, workers=torch.get_num_threads())[1]
-    near = near[near != np.arange(len(near))[:, None]].reshape(-1, 4)
-    own = np.minimum(4, count - 1)
-    sizes = count[near]
-    wanted = (4 - own)[:, None] - (sizes.cumsum(1) - sizes)
-    weight = np.clip(wanted, 0, sizes) / sizes
-    return near, weight, own / np.maximum(count - 1, 1)
+    reach = np.nextafter(gaps.max(), np.inf)
+    distance, near = tree.query(points, 5, distance_upper_bound=reach)
+    sizes = np.append(count, 0.0)[near]
+    if own is not None:
+        sizes[near == np.arange(len(near))[:, None]] = 0
+    before = (gaps[:, None] < distance[..., None]).sum(-1) + sizes.cumsum(1) - sizes
+    free = 4 - before - (0 if own is None else own[:, None])
+    return near, np.clip(free, 0, sizes) / np.maximum(sizes, 1)
 
 
-def _null(plus: Floats, minus: Floats, total: Floats) -> tuple[Floats, Floats]:
+def _apart(points: Floats, neighborhood: Ints) -> Floats:
+    """Points of neighbourhoods that do not see each other, for one tree."""
+    return np.column_stack([points, 4.0 * neighborhood])
+
+
+def _gaps(local: Floats, centre: Ints, rings: list["_Rings"]) -> Floats:
+    """Distances of places to the 4 nearest points of the rings of their neighbourhood."""
+    parts = np.split(local, np.flatnonzero(np.diff(centre)) + 1)
+    return np.concatenate(
+        [ring.tree.query(part, 4)[0] for ring, part in zip(rings, parts, strict=True)]
+    )
+
+
+def _null(plus: Floats, minus: Floats, grid: Ints) -> tuple[Floats, Floats]:
     """Mean and standard deviation of Moran's sum for values 1, -1 and 0 spread at random."""
+    total = plus + minus + grid
     middle = (plus - minus) / total
-    grid = total - plus - minus
-    mean = np.zeros_like(total)
-    variance = np.zeros_like(total)
+    mean, variance = np.zeros((2, len(total)))
     for value, n in ((1, plus), (-1, minus), (0, grid)):
         mean -= (n > 0) * (value - middle) ** 2 * (1 + 4 * n / total)
     for n in (plus, minus):
@@ -201,18 +216,29 @@ def _null(plus: Floats, minus: Floats, total: Floats) -> tuple[Floats, Floats]:
     return mean, 1 + np.sqrt(variance)
 
 
+class _Rings(NamedTuple):
+    """Points of value 0, their tree, and the distances of each to the 4 nearest others."""
+
+    points: Floats
+    tree: Any
+    gaps: Floats
+
+
 @functools.lru_cache(maxsize=512)
-def _rings(n: int, angle: float) -> Floats:
-    """The points of value 0 around the north pole, less the pole: about 5 n in the disc."""
+def _rings(n: int, angle: float) -> _Rings:
+    """About 5 n points in a disc around the north pole, less the pole."""
+    from scipy.spatial import cKDTree
+
     step = 1 / math.sqrt(math.ceil(5 * n / (math.pi * angle**2)))
     rings = []
     for ring in range(1, math.ceil(angle / step) + 1):
-        points = math.ceil(2 * math.pi * ring)
-        azimuth = 2 * math.pi / points * np.arange(points) - math.pi
-        away = np.full(points, step * ring)
-        flat = np.sin(away) * np.stack([np.cos(azimuth), np.sin(azimuth)])
-        rings.append(np.stack([*flat, -2 * np.sin(away / 2) ** 2], 1))
-    return np.concatenate(rings)
+        size = math.ceil(2 * math.pi * ring)
+        azimuth = 2 * math.pi / size * np.arange(size) - math.pi
+        flat = math.sin(step * ring) * np.stack([np.cos(azimuth), np.sin(azimuth)], 1)
+        rings.append(np.column_stack([flat, np.full(size, -2 * math.sin(step * ring / 2) ** 2)]))
+    points = np.concatenate(rings)
+    tree = cKDTree(points)
+    return _Rings(points, tree, tree.query(points, 5)[0][:, 1:])
 
 
 def _local_frames(places: Floats) -> tuple[Floats, Floats]:

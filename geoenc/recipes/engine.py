@@ -9,6 +9,7 @@ A stage is a loop over epochs and batches; `Training` does what happens around i
         training.end_epoch()
 """
 
+import atexit
 import contextlib
 import datetime
 import io
@@ -58,7 +59,15 @@ def start(config: Config) -> Any:
         accelerator=hardware.accelerator, devices=devices, num_nodes=nodes, strategy=strategy
     )
     fabric.launch()
+    atexit.unregister(_leave)
+    atexit.register(_leave)
     return fabric
+
+
+def _leave() -> None:
+    """End the group of processes in order: a thread of gloo's would abort the exit of Python."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def autocast(config: Config, device: torch.device) -> torch.autocast:

@@ -70,7 +70,7 @@ def run(
         force: delete a run with other settings that the folder holds.
 
     Returns:
-        What ``results.json`` holds.
+        What ``results.json`` holds; of several processes, only the first knows.
 
     Raises:
         FileExistsError: the folder holds a run with other settings.
@@ -109,10 +109,12 @@ def run(
                         | result
                     )
                     bar.update()
-    if rank() > 0:
-        return {}
-    classes = class_names(config, images)
-    return report.write(config, folder, scores.rows, classes, _environment())
+    results = {}
+    if rank() == 0:
+        classes = class_names(config, images)
+        results = report.write(config, folder, scores.rows, classes, _environment())
+    fabric.barrier()
+    return results
 
 
 @dataclass

@@ -198,12 +198,12 @@ def test_what_is_missing_is_named(tmp_path) -> None:
         study.run(config, tmp_path / "run")
     alone = load_config(
         "csp-paper-inat2018",
-        [*settings[:-1], 'table.methods=["Class frequency"]', "data.predictions=none"],
+        [*settings[:-1], 'table.methods=["Within distance"]', "data.predictions=none"],
     )
     results = study.run(alone, tmp_path / "alone")
     for row in results["scores"]:
         assert "image_top1" not in row
-        assert row["mrr"] < row["location_mrr"]  # where a missing place is wrong
+        assert 0 < row["top1"] < row["location_top1"]  # where a missing place is wrong
     for file in (tmp_path / "inat_2018" / "features_inception_pretrain").iterdir():
         file.unlink()
     both = [*settings[:-1], 'table.methods=["Sup. Only (grid)"]', "table.fractions=[1.0]"]
