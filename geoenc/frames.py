@@ -12,6 +12,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from geoenc.coordinates import _FURTHEST_LONGITUDE as FURTHEST_LONGITUDE
 from geoenc.coordinates import as_lonlat
 from geoenc.simplices import Simplices, simplices
 from geoenc.temporal import year_fraction_of_dates
@@ -47,7 +48,7 @@ def embed_frame(
     lat: str = "lat",
     prefix: str = "emb_",
     tolerance: float = 0.01,
-    max_points: int = 20_000,
+    max_points: int = 100_000,
 ) -> pd.DataFrame:
     """One embedding per row: e(x) of a point, the mean of e over a line or a polygon.
 
@@ -63,7 +64,7 @@ def embed_frame(
         prefix: of the columns; their numbers begin at 0.
         tolerance: how well the two rules must agree, relative to the length of e. The error of
             the mean is far smaller where e is smooth.
-        max_points: refine a geometry with no more points than this.
+        max_points: stop refining a geometry after this many evaluations of e.
 
     Returns:
         A frame on the same index; NaN where a geometry, a place or a time is missing.
@@ -95,6 +96,19 @@ def embed_frame(
     wide = torch.promote_types(embedding.dtype, torch.float32)
     names = [f"{prefix}{column}" for column in range(embedding.shape[-1])]
     return pd.DataFrame(embedding.to(wide).numpy(), index=frame.index, columns=names)
+
+
+def off_earth(places: Any) -> Any:
+    """Rows of ``(N, 2)`` degrees that `geoenc.as_lonlat` refuses; NaN is missing, not refused.
+
+    Example:
+        >>> import numpy as np
+        >>> from geoenc.frames import off_earth
+        >>> off_earth(np.array([[2.35, 48.86], [48.86, 151.2], [np.nan, np.inf], [np.nan, 0]]))
+        array([False,  True,  True, False])
+    """
+    far = np.abs(places) > [FURTHEST_LONGITUDE, 90]
+    return far.any(-1)
 
 
 @pd.api.extensions.register_dataframe_accessor("geoenc")
@@ -216,7 +230,6 @@ def _integrate(
     spent = np.zeros(len(total), dtype=np.int64)
     rough: set[int] = set()
     while True:
-        spent += np.bincount(pieces.owner, minlength=len(spent)) * len(nodes)
         halve = np.zeros(len(pieces.owner), dtype=bool)
         for start in range(0, len(halve), at_once):
             block = slice(start, start + at_once)
@@ -239,7 +252,7 @@ def _integrate(
             apart = apart + length * torch.from_numpy(np.abs(density @ (fine - coarse)))
             wide = np.ptp(vertices, axis=1).max(-1) > _WIDEST
             halve[block] = wide | (apart > tolerance * length * weight).numpy()
-            done = torch.from_numpy(~halve[block] | (spent[owner] > max_points))
+            done = torch.from_numpy(~halve[block] | (spent[owner] >= max_points))
             rough.update(owner[halve[block] & done.numpy()].tolist())
             halve[block] &= ~done.numpy()
             index, volume = torch.from_numpy(owner)[done], torch.from_numpy(size)[done]
@@ -248,6 +261,7 @@ def _integrate(
         if not halve.any():
             break
         pieces = _halves(Simplices(*(one[halve] for one in pieces)))
+        spent += np.bincount(pieces.owner, minlength=len(spent)) * len(nodes)
     return len(rough)
 
 

@@ -12,6 +12,10 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 
+_POLE = 90 - 1e-9
+_POLE_POINTS = 25
+"""A pole drawn flat is a line; with this many points on it the triangles are not all slivers."""
+
 
 class Simplices(NamedTuple):
     """Pieces of one dimension: points, segments or triangles.
@@ -92,9 +96,9 @@ def _segments(parts: Array, owner: Array) -> Simplices:
     alone = np.bincount(line, minlength=len(parts))[line] == 1
     whole = alone & (np.abs(step[:, 0]) >= 360)
     step[:, 0] = np.where(whole, step[:, 0], _short(step[:, 0]))
-    polar = (np.abs(start[:, 1]) == 90) | (np.abs(start[:, 1] + step[:, 1]) == 90)
-    start[:, 0] = np.where(np.abs(start[:, 1]) == 90, start[:, 0] + step[:, 0], start[:, 0])
-    step[polar, 0] = 0  # along a meridian: a pole has no longitude
+    from_pole, to_pole = (np.abs(lat) > _POLE for lat in (start[:, 1], start[:, 1] + step[:, 1]))
+    start[from_pole, 0] += step[from_pole, 0]
+    step[from_pole | to_pole, 0] = 0  # along a meridian: a pole has no longitude
     long = (step != 0).any(1)
     vertices = np.stack([np.zeros_like(step), step], 1)
     return Simplices(start[long], vertices[long], owner[line[long]])
@@ -104,7 +108,7 @@ def _triangles(parts: Array, owner: Array) -> Simplices:
     import shapely
 
     west, south, east, north = shapely.bounds(parts).T
-    wild = (east - west > 180) | (south <= -90) | (north >= 90)
+    wild = (east - west > 180) | (south < -_POLE) | (north > _POLE)
     parts = shapely.normalize(parts)
     for index in np.flatnonzero(wild):
         parts[index] = _unrolled(parts[index])
@@ -153,11 +157,11 @@ def _unrolled(polygon: Any) -> Any:
 
 def _polar(ring: Array) -> Array:
     """A ring whose vertices at a pole have the longitudes of the vertices beside them."""
-    at = np.abs(ring[:-1, 1]) >= 90
+    at = np.abs(ring[:-1, 1]) > _POLE
     if at.all() or not at.any():
         return ring
     ring = np.roll(ring[:-1], -np.argmin(at), axis=0)  # begin away from the poles
-    at = np.abs(ring[:, 1]) >= 90
+    at = np.abs(ring[:, 1]) > _POLE
     places = [ring[0]]
     for index in range(1, len(ring) + 1):
         here, before = index % len(ring), index - 1
@@ -178,6 +182,7 @@ def _closed(ring: Array) -> Array:
         height = np.sin(np.deg2rad(lat))
         above = np.sum(np.diff(lon) * (height[1:] + height[:-1])) / (lon[-1] - lon[0])
         pole = 90.0 if above >= 0 else -90.0
-        lon = np.concatenate([lon, lon[[-1, 0, 0]]])
-        lat = np.concatenate([lat, [pole, pole, lat[0]]])
+        along = np.linspace(lon[-1], lon[0], _POLE_POINTS)
+        lon = np.concatenate([lon, along, lon[:1]])
+        lat = np.concatenate([lat, np.full(_POLE_POINTS, pole), lat[:1]])
     return np.stack([lon, lat], -1)

@@ -54,6 +54,7 @@ FLOORS: dict[str, float] = {
     "geoenc.convert": 4.5,
     "geoenc.frames": 4.5,
     "geoenc.hub": 4.75,
+    "geoenc.estimator": 4.8,
     "geoenc.plot": 4.5,
     # recipes, then the command line
     "geoenc.recipes": 5,

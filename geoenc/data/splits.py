@@ -127,6 +127,23 @@ def spatial_blocks(lonlat: Any, *, degrees: float = 10.0) -> Tensor:
         >>> spatial_blocks([(-180, 5), (180, 5), (0, 90), (90, 90)], degrees=10)
         tensor([206, 206, 410, 411])
     """
+    band, cell, first = bands_and_cells(lonlat, degrees=degrees)
+    return torch.where(band < 0, -1, first + cell)
+
+
+def bands_and_cells(
+    lonlat: Any, *, degrees: float, even: bool = False
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Where a place lies in the blocks of `spatial_blocks`: band, cell, first block of the band.
+
+    Args:
+        lonlat: places, as `geoenc.as_lonlat` takes them; NaN is a missing place.
+        degrees: side of a block, from 0.01 to 180.
+        even: 2 round(b cos c_i) cells in band i, at least two, so that colours can alternate.
+
+    Shape:
+        ``lonlat`` (N, 2); outputs ``(N,)`` int64, band and cell from 0; band -1 if missing.
+    """
     places = as_lonlat(lonlat, missing=True).cpu()
     if places.ndim != 2:
         raise ValueError(
@@ -137,13 +154,14 @@ def spatial_blocks(lonlat: Any, *, degrees: float = 10.0) -> Tensor:
         raise ValueError(f"expected degrees from 0.01 to 180, got {degrees}; 5 to 20 is usual")
     bands = max(1, round(180 / degrees))
     centres = (torch.arange(bands, dtype=torch.float64) + 0.5) * (math.pi / bands)
-    cells = (2 * bands * centres.sin()).round().long().clamp(min=1)
+    step = 2 if even else 1
+    cells = step * (2 * bands / step * centres.sin()).round().long().clamp(min=1)
     first = cells.cumsum(0) - cells
 
     lon, lat = places.nan_to_num().unbind(-1)
     band = ((lat + 90) * (bands / 180)).long().clamp(max=bands - 1)
     cell = ((lon + 180) / 360 * cells[band]).long() % cells[band]
-    return torch.where(places.isnan().any(-1), -1, first[band] + cell)
+    return torch.where(places.isnan().any(-1), -1, band), cell, first[band]
 
 
 def _edges(fractions: Sequence[float]) -> Tensor:

@@ -84,9 +84,15 @@ def self_information(
 
     Differs:
         In log space, without the ceiling -ln 1e-256 = 589.5 of the published code. Samples of
-        equal distance share the weight that is left, so that the order of rows does not matter.
+        equal distance share the weight that is left, and come before points of the rings; there,
+        rounding and the order of rows decide.
     """
     _check(lonlat, correct, radius_km, max_neighbors)
+    if not bool(((correct == 0) | (correct == 1)).all()):
+        raise ValueError(
+            "expected correct to hold only 0 and 1, got other numbers; compare the score with a "
+            "threshold first, as error_km < 750"
+        )
     known = ~lonlat.isnan().any(-1).cpu().numpy()
     found = np.full((3, len(lonlat)), np.nan)
     found[2] = 0
@@ -122,15 +128,20 @@ def _place_scores(places: Floats, right: Floats, wrong: Floats, angle: float, mo
     tree, count = cKDTree(xyz), right + wrong
     reach = np.nextafter(2 * math.sin(min(angle, math.pi) / 2), np.inf)
     nearest = range(1, min(most, len(xyz)) + 1)
-    scores = np.empty((3, len(xyz)))
-    for start in range(0, len(xyz), _CENTRES):
-        rows = np.arange(start, min(start + _CENTRES, len(xyz)))
+
+    def around(rows: Ints) -> tuple[Ints, Ints, Floats]:
         near = tree.query(xyz[rows], nearest, distance_upper_bound=reach)[1]
-        inside = near < len(xyz)
-        sizes = np.where(inside, count[near * inside], 0)
-        inside &= sizes.cumsum(1) - sizes < most
-        centre, place = inside.nonzero()[0], near[inside]
-        local = np.einsum("nij,nj->ni", frames[rows][centre], xyz[place] - xyz[rows][centre])
+        sizes = np.append(count, 0.0)[near]
+        inside = (sizes > 0) & (sizes.cumsum(1) - sizes < most)
+        return inside.nonzero()[0], near[inside], (sizes * inside).sum(1)
+
+    starts = np.arange(_CENTRES, len(xyz), _CENTRES)
+    blocks = np.split(np.arange(len(xyz)), starts)
+    order = np.concatenate([around(rows)[2] for rows in blocks]).argsort()
+    scores = np.empty((3, len(xyz)))
+    for rows in np.split(order, starts):  # equally many neighbours, so equal rings
+        centre, place, _ = around(rows)
+        local = np.einsum("nij,nj->ni", frames[rows[centre]], xyz[place] - xyz[rows[centre]])
         scores[:, rows] = _scores(local, centre, right[place], wrong[place], angle)
     return scores
 
@@ -177,11 +188,13 @@ def _links(
     neighbour, points of the rings at the distances ``gaps``, and samples of the other places.
     """
     reach = np.nextafter(gaps.max(), np.inf)
-    distance, near = tree.query(points, 5, distance_upper_bound=reach)
+    threads = torch.get_num_threads()
+    distance, near = tree.query(points, 5, distance_upper_bound=reach, workers=threads)
     sizes = np.append(count, 0.0)[near]
     if own is not None:
         sizes[near == np.arange(len(near))[:, None]] = 0
-    before = (gaps[:, None] < distance[..., None]).sum(-1) + sizes.cumsum(1) - sizes
+    closer = sum(((1 + 1e-9) * gap[:, None] < distance).astype(np.float64) for gap in gaps.T)
+    before = closer + sizes.cumsum(1) - sizes
     free = 4 - before - (0 if own is None else own[:, None])
     return near, np.clip(free, 0, sizes) / np.maximum(sizes, 1)
 

@@ -38,7 +38,7 @@ class Data:
         validation: share of the published evaluation split that is held out to choose exponents,
             priors and epochs; 0 evaluates on all of it, as published, and nothing can be chosen.
         split: column with train, val and test; the parts are drawn, as `splits` of the table
-            says, if empty.
+            says, if empty. Of a published data set: the split to judge, val if empty.
         min_samples: classes with fewer samples are left out.
         block_degrees: side of the blocks of the blocked split.
     """

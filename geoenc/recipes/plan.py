@@ -19,6 +19,7 @@ from geoenc.distributed import rank
 from geoenc.recipes import csp, joint
 from geoenc.recipes.config import Config, Features, for_method
 from geoenc.recipes.sources import Source, feature_table, load_images, sources, take
+from geoenc.recipes.study import check
 
 _STEPS = 4
 """Of a trial; the fastest but the first counts."""
@@ -36,6 +37,7 @@ def plan(config: Config, images: GeotaggedImages | None = None) -> str:
         config: of the run.
         images: instead of those that ``config.data`` names.
     """
+    check(config)
     lines = [json.dumps(dataclasses.asdict(config), indent=1), ""]
     total = 0.0
     if not config.data.name:

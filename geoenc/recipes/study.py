@@ -37,6 +37,7 @@ from geoenc._files import append_line, write_text
 from geoenc._optional import require
 from geoenc.data.dataset import LocationDataset
 from geoenc.data.geotagged import GeotaggedImages
+from geoenc.data.samplers import place_sampler
 from geoenc.distributed import rank
 from geoenc.encoder import LocationEncoder
 from geoenc.pretrained import from_pretrained
@@ -76,6 +77,7 @@ def run(
         FileExistsError: the folder holds a run with other settings.
     """
     folder = Path(folder)
+    check(config)
     fabric = start(config)
     if rank() > 0:
         logging.getLogger("geoenc").setLevel(logging.WARNING)
@@ -115,6 +117,35 @@ def run(
         results = report.write(config, folder, scores.rows, classes, _environment())
     fabric.barrier()
     return results
+
+
+def check(config: Config) -> None:
+    """Refuse what a row could not be run with, before any row is run.
+
+    Raises:
+        ValueError: keys, random places, priors or encoders that do not exist; names the row.
+    """
+    for method in config.methods:
+        settings = for_method(config, method)
+        try:
+            place_sampler(settings.pretrain.negatives)
+            place_sampler(settings.finetune.background)
+            if settings.prior:
+                _priors(settings.prior)
+            elif settings.use_location:
+                LocationEncoder.from_config(vars(settings.encoder))
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"in the row {method!r}: {error}") from error
+
+
+def _priors(settings: Mapping[str, Any]) -> list[Prior]:
+    """One prior for each combination of the listed settings."""
+    choices = dict(settings)
+    kind = choices.pop("name", None)
+    if kind not in PRIORS:
+        raise ValueError(f"expected prior.name among {', '.join(PRIORS)}, got {kind!r}")
+    values = [value if isinstance(value, list) else [value] for value in choices.values()]
+    return [PRIORS[kind](**dict(zip(choices, one, strict=True))) for one in product(*values)]
 
 
 @dataclass
@@ -214,14 +245,7 @@ class _Cell:
     def _prior(self) -> Prior:
         """Counts of the labelled places; of lists of settings the best."""
         num_classes = self.part.source.num_classes
-        settings = dict(self.config.prior)
-        kind = settings.pop("name", None)
-        if kind not in PRIORS:
-            raise ValueError(f"expected prior.name among {', '.join(PRIORS)}, got {kind!r}")
-        choices = [value if isinstance(value, list) else [value] for value in settings.values()]
-        candidates = [
-            PRIORS[kind](**dict(zip(settings, values, strict=True))) for values in product(*choices)
-        ]
+        candidates = _priors(self.config.prior)
         known = self.labelled.lonlat, required(self.labelled.target, "target")
         if len(candidates) == 1:
             return candidates[0].fit(*known, num_classes)

@@ -177,7 +177,9 @@ def test_random_features_are_those_of_the_file(below: str, kernel: str, tmp_path
     file["state_dict"] |= {f"{below}.dirvec": OMEGA, f"{below}.shift": SHIFT}
     code = np.sqrt(2 / F) * np.cos(foreign.scaled(tuple(EXTENT)) @ OMEGA.numpy() + SHIFT.numpy())
     wanted = foreign.ffn(foreign.arrays(file["state_dict"]), "spa_enc.ffn", code, stated)
-    agrees(convert.torchspatial(foreign.saved(tmp_path, file)), probabilities(file, wanted))
+    model: Any = convert.torchspatial(foreign.saved(tmp_path, file))
+    agrees(model, probabilities(file, wanted))
+    assert model.encoder.position.scale == pytest.approx(math.sqrt(30.0) / (2 * math.pi))
 
 
 def test_anchors_are_rows_of_the_training_set(tmp_path: Path) -> None:

@@ -1,11 +1,13 @@
 """The whole experiment, end to end, on a small part of the embedded globe."""
 
+import dataclasses
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+import tomllib
 
 import pytest
 import torch
@@ -221,3 +223,26 @@ def test_file_names() -> None:
 def test_results_are_plain_json(finished) -> None:
     text = (finished[1] / "results.json").read_text()
     assert json.loads(text)["scores"] == finished[2]["scores"]
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ("pretrain.negatives=sea", "in the row 'Image only': expected random places.*'sea'"),
+        ("finetune.background=sea.geojson", "expected random places"),
+        ("encoder.position.name=Space3Vec", "Space3Vec"),
+        ("encoder.network.widht=3", "widht"),
+        ('methods={x={prior={name="Oracle"}}}', "in the row 'x': expected prior.name among"),
+        ('methods={x={prior={name="ClassFrequency", k=1}}}', "in the row 'x'"),
+        ("methods={x={pretrain={speed=1}}}", "speed"),
+    ],
+)
+def test_no_row_is_run_if_one_of_them_cannot(images, tmp_path, setting, words) -> None:
+    config = load_config(overrides=SMALL)
+    if setting.startswith("methods="):
+        config = dataclasses.replace(config, methods=tomllib.loads(setting)["methods"])
+    else:
+        config = load_config(overrides=[*SMALL, setting])
+    with pytest.raises(ValueError, match=words):
+        study.run(config, tmp_path / "run", images=images)
+    assert not (tmp_path / "run").exists()
