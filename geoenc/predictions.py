@@ -31,7 +31,7 @@ class Predictions:
             first; -1 for a row of NaN.
         scores: theirs, in log space.
         lonlat: where the sample is; NaN where unknown.
-        num_classes: Q.
+        num_classes: Q, how many classes.
 
     Shape:
         sample, target, rank and probabilities ``(N,)``, lonlat ``(N, 2)``, classes and scores

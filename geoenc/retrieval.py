@@ -21,7 +21,7 @@ class RetrievalDatabase(Component):
     Made by `of`; the constructor alone makes an empty one (zeros), to load weights into.
 
     Args:
-        num_entries: K.
+        num_entries: K, how many places.
         in_features: width of the keys k_i, the ``out_features`` of the location encoder.
         out_features: width of the features v_i.
 

@@ -56,6 +56,8 @@ FLOORS: dict[str, float] = {
     "geoenc.hub": 4.75,
     "geoenc.estimator": 4.8,
     "geoenc.plot": 4.5,
+    "geoenc.splits": 4.5,
+    "geoenc.bias": 4.75,
     # recipes, then the command line
     "geoenc.recipes": 5,
     "geoenc.cli": 6,

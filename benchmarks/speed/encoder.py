@@ -12,7 +12,6 @@ bfloat16, bfloat16 is emulated and slow. Results are appended to ``benchmarks/re
 
 import argparse
 import copy
-import statistics
 from collections.abc import Callable
 from pathlib import Path
 
@@ -94,25 +93,21 @@ def measure(name: str, o: argparse.Namespace) -> None:
     print(f"  {'':24}{'ns a place':>12}{'ratio':>8}{'medians':>9}{'limit':>7}{'1 - cosine':>12}")
     if isinstance(theirs, str):
         print(f"  original: absent, {theirs}")
-    beside = seconds.get("original")
-    for way, times in seconds.items():
-        short, middle = min(times), statistics.median(times)
+    for way, times in limits.compared(seconds, "original").items():
         off = None
         if way != "original":
             got = (half if "bfloat16" in way else encoder).embed(few).double()
             off = (1 - torch.cosine_similarity(got, wanted)).max().item()
         record = {
             "what": "encoder", **limits.machine(), "encoder": name, "implementation": way,
-            "places": count, "threads": 1, "clock": "process", "repeats": o.repeats,
-            "seconds": short, "median": middle, "native_bfloat16": limits.native_bfloat16(),
-            "ratio": min(beside) / short if beside else None,
-            "ratio_of_medians": statistics.median(beside) / middle if beside else None,
-            "limit_seconds": limit, "share_of_limit": limit / short, "cosine_loss": off,
+            "places": count, "threads": 1, "clock": "process", "repeats": o.repeats, **times,
+            "native_bfloat16": limits.native_bfloat16(), "limit_seconds": limit,
+            "share_of_limit": limit / min(seconds[way]), "cosine_loss": off,
         }  # fmt: skip
         limits.append(o.out, record)
-        ratios = [f"{record[key]:.1f}" if beside else "" for key in ("ratio", "ratio_of_medians")]
+        ratios = [f"{times[key] or 0:.1f}" for key in ("ratio", "ratio_of_medians")]
         print(
-            f"  {way:24}{1e9 * short / count:12,.0f}{ratios[0]:>8}{ratios[1]:>9}"
+            f"  {way:24}{1e9 * min(seconds[way]) / count:12,.0f}{ratios[0]:>8}{ratios[1]:>9}"
             f"{record['share_of_limit']:7.0%}{'' if off is None else f'{off:.0e}':>12}"
         )
 

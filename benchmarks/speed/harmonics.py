@@ -215,7 +215,11 @@ def measure(options: argparse.Namespace, what: str, degree: int, dtype: str, lim
             print(f"  {name:24}  absent: {way}")
             limits.append(options.out, record | {"absent": way})
             continue
-        memory = extra_memory(what, name, degree, dtype, way[0]) if options.memory else {}
+        memory: dict[str, float] = {}
+        if options.memory:
+            memory = limits.in_new_process(
+                "benchmarks.speed.harmonics", what, name, degree, dtype, way[0]
+            )
         off = error(way, wanted) if wanted is not None else None
         record |= {
             "places": way[0], "seconds": min(seconds[name]),
@@ -247,16 +251,8 @@ def version(name: str) -> str:
         return "absent"
 
 
-def extra_memory(what: str, name: str, degree: int, dtype: str, count: int) -> dict[str, float]:
-    """Peak above the start of one run in a new process, and its page faults; Linux only."""
-    command = [sys.executable, "-m", "benchmarks.speed.harmonics", "--peak-of"]
-    command.append(json.dumps([what, name, degree, dtype, count]))
-    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    return json.loads(run.stdout.splitlines()[-1]) if run.returncode == 0 else {}
-
-
 def peak(what: str, name: str, degree: int, dtype: str, count: int) -> dict[str, float]:
-    """What `extra_memory` asks of the new process."""
+    """Peak above the start of one run, and its page faults; for a new process, Linux only."""
     for peer, (variable, _) in PEERS.items():
         if peer != name:
             os.environ.pop(variable, None)  # it takes seconds to load, and memory

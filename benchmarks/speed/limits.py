@@ -11,6 +11,9 @@ import json
 import os
 import platform
 import resource
+import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -19,7 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.shared import RESULTS
+from benchmarks.shared import RESULTS, ROOT
 
 FILE = RESULTS / "speed" / "limits.jsonl"
 FEATURES, CODE, HIDDEN, OUT, VIEWS = 2048, 128, 512, 256, 3
@@ -63,6 +66,29 @@ def in_turns(
             if repeat >= 0:
                 seconds[name].append(clock(1) - start)
     return seconds
+
+
+def compared(seconds: Mapping[str, list[float]], peer: str) -> dict[str, dict[str, float | None]]:
+    """Shortest and median seconds of each way, and how often they go into the peer's, if it ran."""
+    beside = seconds.get(peer)
+    return {
+        way: {
+            "seconds": min(times),
+            "median": statistics.median(times),
+            "ratio": min(beside) / min(times) if beside else None,
+            "ratio_of_medians": (
+                statistics.median(beside) / statistics.median(times) if beside else None
+            ),
+        }
+        for way, times in seconds.items()
+    }
+
+
+def in_new_process(module: str, *arguments: Any) -> dict[str, float]:
+    """What ``python -m module --peak-of [arguments]`` prints; nothing if it fails."""
+    command = [sys.executable, "-m", module, "--peak-of", json.dumps(arguments)]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    return json.loads(run.stdout.splitlines()[-1]) if run.returncode == 0 else {}
 
 
 def products(batch: int) -> dict[str, tuple[int, int, int, str, int]]:

@@ -14,8 +14,6 @@ gradients of the inputs; Linux only. Results are appended to ``benchmarks/result
 import argparse
 import json
 import statistics
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,7 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import geoenc
-from benchmarks.shared import RESULTS, ROOT
+from benchmarks.shared import RESULTS
 from benchmarks.speed import limits
 from geoenc.losses import in_batch, multiclass, nce, sampled
 
@@ -169,13 +167,10 @@ def memory(loss: str, batch: int, options: argparse.Namespace) -> None:
     for way in WAYS[loss]:
         if way != "geoenc" and (batch > 16384 or way.startswith("lightly")):
             continue
-        command = [sys.executable, "-m", "benchmarks.speed.losses", "--peak-of"]
-        command.append(json.dumps([loss, way, batch]))
-        run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-        if run.returncode:
+        found = limits.in_new_process("benchmarks.speed.losses", loss, way, batch)
+        if not found:
             print(f"  {way:30}did not fit")
             continue
-        found = json.loads(run.stdout.splitlines()[-1])
         record = {"what": "memory", **limits.machine(), "loss": loss, "implementation": way}
         limits.append(options.out, record | {"batch": batch, "columns": WIDTH, **found})
         print(f"  {way:30}{found['extra_mb']:8.0f} MB  {found['faults']:10,.0f} page faults")

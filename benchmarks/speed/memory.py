@@ -9,14 +9,12 @@ filled once with zeros, and the page faults. Linux only. Results are appended to
 
 import argparse
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import torch
 
 import geoenc
-from benchmarks.shared import RESULTS, ROOT
+from benchmarks.shared import RESULTS
 from benchmarks.speed import limits
 
 FILE = RESULTS / "speed" / "memory.jsonl"
@@ -84,10 +82,7 @@ def main() -> None:
         for name in options.names or ENCODERS:
             if what == "embed" and name not in ("Space2VecGrid", "SphericalHarmonics, degree 19"):
                 continue
-            command = [sys.executable, "-m", "benchmarks.speed.memory", "--peak-of"]
-            command.append(json.dumps([what, name, places]))
-            run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-            found = json.loads(run.stdout.splitlines()[-1])
+            found = limits.in_new_process("benchmarks.speed.memory", what, name, places)
             record = {"what": what, **limits.machine(), "encoder": name, "places": places, **found}
             limits.append(options.out, record)
             print(

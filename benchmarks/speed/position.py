@@ -13,7 +13,6 @@ to ``benchmarks/results/speed``.
 import argparse
 import importlib
 import os
-import statistics
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -110,24 +109,20 @@ def measure(name: str, ways: dict[str, Way], errors: dict[str, float], o: Any) -
     columns = PAIRS[name][0].out_features
     print(f"\n{name}, {columns} columns, {o.places:,} places, 1 thread, process time")
     print(f"  {'':30}{'ms':>9}{'places/s':>13}{'ratio':>8}{'medians':>9}{'limit':>7}{'error':>9}")
-    beside = seconds.get("TorchSpatial")
-    if beside is None:
+    if "TorchSpatial" not in seconds:
         print("  TorchSpatial: no checkout in GEOENC_TORCHSPATIAL")
-    for way, times in seconds.items():
-        short, middle = min(times), statistics.median(times)
-        kind = "geoenc, compiled" if "compiled" in way else way.partition(",")[0]
+    for way, times in limits.compared(seconds, "TorchSpatial").items():
+        off = errors.get("geoenc, compiled" if "compiled" in way else way.partition(",")[0])
+        short = min(seconds[way])
         record = {
             "what": "position", **limits.machine(), "encoder": name, "implementation": way,
             "columns": columns, "places": o.places, "threads": 1, "clock": "process",
-            "repeats": o.repeats, "seconds": short, "median": middle,
-            "ratio": min(beside) / short if beside else None,
-            "ratio_of_medians": statistics.median(beside) / middle if beside else None,
+            "repeats": o.repeats, **times,
             "share_of_limit": o.places * columns * 4 / o.limit / short,
-            "write_existing": o.limit, "max_error": errors.get(kind),
+            "write_existing": o.limit, "max_error": off,
         }  # fmt: skip
         limits.append(o.out, record)
-        ratios = [f"{record[key]:.1f}" if beside else "" for key in ("ratio", "ratio_of_medians")]
-        off = errors.get(kind)
+        ratios = [f"{times[key] or 0:.1f}" for key in ("ratio", "ratio_of_medians")]
         print(
             f"  {way:30}{1e3 * short:9.1f}{o.places / short:13,.0f}{ratios[0]:>8}{ratios[1]:>9}"
             f"{record['share_of_limit']:7.0%}{'' if off is None else f'{off:.0e}':>9}"

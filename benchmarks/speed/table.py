@@ -19,6 +19,7 @@ from geoenc._files import write_text
 FOLDER = RESULTS / "speed"
 README = Path(__file__).resolve().parent / "README.md"
 EPOCH = 437_000
+RATIOS = ("ratio", "ratio_of_medians")
 
 Record = dict[str, Any]
 
@@ -138,38 +139,29 @@ def accuracy() -> str:
 
 def position() -> str:
     """Position encoders beside TorchSpatial's."""
-    records = newest("position.jsonl", "position", lambda r: (r["encoder"], r["implementation"]))
-    rows = [
-        [
-            f"{r['encoder']}: {r['implementation']}",
-            f"{1e9 * r['seconds'] / r['places']:.0f}",
-            f"{r['ratio']:.1f}" if r["ratio"] else "",
-            f"{r['ratio_of_medians']:.1f}" if r["ratio_of_medians"] else "",
-            f"{r['share_of_limit']:.0%}",
-            f"{r['max_error']:.0e}" if r["max_error"] is not None else "",
-        ]
-        for r in records
-    ]
-    head = ["position", "ns a place", "ratio", "of medians", "share of write limit", "max error"]
-    return f"{where(records[-1])}\n\n{table(head, rows)}" if records else "Not measured yet.\n"
+    return _beside("position", "share of write limit", "max error", "max_error")
 
 
 def encoder() -> str:
     """Whole encoders beside the originals."""
-    records = newest("encoder.jsonl", "encoder", lambda r: (r["encoder"], r["implementation"]))
-    rows = [
-        [
-            f"{r['encoder']}: {r['implementation']}"
-            + (" (emulated)" if "bf" in r["implementation"] and not r["native_bfloat16"] else ""),
-            f"{1e9 * r['seconds'] / r['places']:,.0f}",
-            f"{r['ratio']:.1f}" if r["ratio"] else "",
-            f"{r['ratio_of_medians']:.1f}" if r["ratio_of_medians"] else "",
-            f"{r['share_of_limit']:.0%}",
-            f"{r['cosine_loss']:.0e}" if r["cosine_loss"] is not None else "",
-        ]
-        for r in records
-    ]
-    head = ["encoder", "ns a place", "ratio", "of medians", "share of products", "1 - cosine"]
+    return _beside("encoder", "share of products", "1 - cosine", "cosine_loss")
+
+
+def _beside(what: str, share: str, error: str, key: str) -> str:
+    records = newest(f"{what}.jsonl", what, lambda r: (r["encoder"], r["implementation"]))
+    rows = []
+    for r in records:
+        emulated = "bfloat16" in r["implementation"] and not r["native_bfloat16"]
+        rows.append(
+            [
+                f"{r['encoder']}: {r['implementation']}{' (emulated)' * emulated}",
+                f"{1e9 * r['seconds'] / r['places']:,.0f}",
+                *["" if r[one] is None else f"{r[one]:.1f}" for one in RATIOS],
+                f"{r['share_of_limit']:.0%}",
+                "" if r[key] is None else f"{r[key]:.0e}",
+            ]
+        )
+    head = [what, "ns a place", "ratio", "of medians", share, error]
     return f"{where(records[-1])}\n\n{table(head, rows)}" if records else "Not measured yet.\n"
 
 

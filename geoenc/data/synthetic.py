@@ -37,7 +37,7 @@ def make_synthetic(
 
     Args:
         num_samples: rows.
-        num_classes: Q.
+        num_classes: Q, how many classes.
         num_features: columns of the features.
         missing: share of the samples without a place.
         noise: of features and predictions; 0 leaves no doubt about the class.
@@ -94,7 +94,7 @@ def make_published(
         name: "inat2017", "inat2018", "birdsnap", "nabirds", "yfcc" or "fmow".
         root: the files are written to its folder of that name, for example ``inat_2018/``.
         num_samples: images to train on; other splits have half as many.
-        num_classes: Q.
+        num_classes: Q, how many classes.
         num_features: columns of the features.
         generator: source of randomness.
 

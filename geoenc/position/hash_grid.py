@@ -24,8 +24,8 @@ class HashGrid(PositionEncoder):
     With time there are four grids: (x, y, z), (x, y, t), (y, z, t) and (x, z, t).
 
     Args:
-        num_levels: L.
-        features_per_level: F.
+        num_levels: L, how many grids.
+        features_per_level: F, columns of each.
         base_resolution: R of the coarsest level; the finest cell is about
             12700 km / (base_resolution 2^(L - 1)) wide.
         table_size: rows of a level's table at most, a power of two.

@@ -25,7 +25,7 @@ class RBF(PositionEncoder):
     travel with the saved weights.
 
     Args:
-        num_anchors: M.
+        num_anchors: M, how many.
         bandwidth: in degrees. From 8.9 bandwidths on the value stays at 4e-18.
         distance: ``"planar"`` or ``"great_circle"``.
         generator: of the first anchors.

@@ -28,7 +28,7 @@ class Prior(ABC):
         Args:
             lonlat: anything `geoenc.as_lonlat` reads. Samples without a place (NaN) are left out.
             target: class of each place; samples with -1 are left out.
-            num_classes: Q.
+            num_classes: Q, how many classes.
 
         Raises:
             ValueError: no labelled place, a class of Q or more, rows that do not agree.
@@ -84,7 +84,7 @@ def class_frequencies(target: Tensor, num_classes: int) -> Tensor:
 
     Args:
         target: n classes; -1 is left out.
-        num_classes: Q.
+        num_classes: Q, how many classes.
 
     Shape:
         ``(N,)`` integers to ``(Q,)`` float64.

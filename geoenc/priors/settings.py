@@ -89,7 +89,7 @@ def best_prior(
         candidates: priors with the settings to choose from; each is fitted.
         train: places and classes to count.
         validation: places and classes to judge by; samples with -1 are left out.
-        num_classes: Q.
+        num_classes: Q, how many classes.
         image_probs: P(y | image) of the validation samples, to judge P(y | image) P(y | place);
             without it P(y | place) is judged where the place is known.
 
