@@ -18,6 +18,8 @@ EXAMPLES = """examples:
   geoenc list pretrained                           trained models that load by name
   geoenc compare runs/a runs/b                     is b better? paired tests over seeds
   geoenc convert satclip satclip-vit16-l40.ckpt models/satclip     a released model as ours
+  geoenc embed points.parquet --model models/satclip --out emb.parquet     millions of places
+  geoenc bias predictions.parquet --map bias.png   is it right everywhere? scores and a map
   geoenc data check downloads                      which published files are there and sound
 """
 
@@ -37,8 +39,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return data(options)
         if options.command == "compare":
             return compare(options)
+        if options.command == "bias":
+            return bias(options)
         if options.command == "convert":
             return convert(options)
+        if options.command == "embed":
+            return embed(options)
         return list_components(options)
     except KeyboardInterrupt:
         print("\ninterrupted; the same command goes on where it was", file=sys.stderr)
@@ -109,6 +115,19 @@ def compare(options: Any) -> int:
     return 0
 
 
+def bias(options: Any) -> int:
+    """``geoenc bias``: where a model is right, from one file of predictions."""
+    from geoenc.bias import as_json, as_text, bias_figure, bias_report, read_predictions, save_map
+
+    lonlat, correct = read_predictions(options.file)
+    report = bias_report(lonlat, correct, radius_km=options.radius_km)
+    print(as_json(report) if options.json else as_text(report))
+    if options.map:
+        save_map(bias_figure(lonlat, correct, report), options.map)
+        print(f"map: {options.map}", file=sys.stderr)
+    return 0
+
+
 def convert(options: Any) -> int:
     """``geoenc convert``: a released model of another project as a folder of ours."""
     from geoenc.convert import FORMATS
@@ -124,6 +143,27 @@ def convert(options: Any) -> int:
     facts = "".join(f"  {key}: {str(value)[:90]}\n" for key, value in model.metadata.items())
     count = sum(one.numel() for one in model.parameters())
     print(f"{type(model).__name__} with {count:,} parameters: {folder}\n{facts}", end="")
+    return 0
+
+
+def embed(options: Any) -> int:
+    """``geoenc embed``: one embedding per row of a table, in fixed memory."""
+    from geoenc.streaming import embed_table
+
+    columns = {"lon": options.lon, "lat": options.lat, "time": options.time}
+    sizes = {"dtype": options.dtype, "block_rows": options.block_rows, "workers": options.workers}
+    done = embed_table(
+        options.model,
+        options.table,
+        options.out,
+        **columns,
+        **sizes,
+        device=options.device,
+        force=options.force,
+    )
+    print(f"{done.rows:,} rows: {done.path}")
+    if done.report:
+        print(f"{done.failed:,} rows without an embedding, numbered from 0: {done.report}")
     return 0
 
 
@@ -280,6 +320,13 @@ def _parser() -> Any:
     command.add_argument("--methods", nargs=2, metavar=("ROW_A", "ROW_B"), help="rows of results")
     command.add_argument("--metric", default="top1", help="top1 (default), top5, ...")
     command.add_argument("--json", action="store_true", help="the numbers as JSON")
+    command = commands.add_parser("bias", help="is a model right everywhere? geo-bias scores")
+    command.add_argument("file", metavar="FILE", help="predictions, or lon, lat, correct")
+    command.add_argument("--json", action="store_true", help="the numbers as JSON")
+    command.add_argument("--map", metavar="OUT.png", help="draw maps of accuracy and bias")
+    command.add_argument(
+        "--radius-km", type=float, default=100.0, help="of a neighbourhood (100)"
+    )
     command = commands.add_parser(
         "convert", help="a released model of another project as a folder of ours"
     )
@@ -291,6 +338,24 @@ def _parser() -> Any:
         "given", nargs="*", metavar="key=value", help="what the file does not state"
     )
     command.add_argument("--force", action="store_true", help="write into a folder that exists")
+    command = commands.add_parser(
+        "embed",
+        help="one embedding per row of a table of places",
+        description="Reads Parquet, CSV, GeoPackage or FlatGeobuf; writes GeoParquet. The same "
+        "command goes on after an interruption.",
+    )
+    command.add_argument("table", metavar="TABLE", help="the places")
+    command.add_argument("--model", required=True, help="a folder or name (geoenc list pretrained)")
+    command.add_argument("--out", required=True, metavar="FILE", help="Parquet file to write")
+    command.add_argument("--lon", metavar="COLUMN", help="longitude in degrees (the geometry, lon)")
+    command.add_argument("--lat", metavar="COLUMN", help="latitude in degrees (the geometry, lat)")
+    command.add_argument("--time", metavar="COLUMN", help="dates, or fractions of the year")
+    dtypes = ("float32", "float16", "int8")
+    command.add_argument("--dtype", choices=dtypes, default="float32", help="of the embedding")
+    command.add_argument("--block-rows", type=int, default=65536, help="rows in memory (65536)")
+    command.add_argument("--workers", type=int, default=1, help="processes (1)")
+    command.add_argument("--device", default="cpu", help="where the model runs (cpu)")
+    command.add_argument("--force", action="store_true", help="replace FILE")
     command = commands.add_parser("data", help="published data sets: check or invent their files")
     actions = command.add_subparsers(dest="action", required=True)
     action = actions.add_parser("check", help="what is there, what is missing, what looks wrong")

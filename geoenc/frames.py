@@ -5,7 +5,7 @@ Importing this module gives every data frame the accessor ``frame.geoenc``.
 
 import math
 import warnings
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 import pandas as pd
@@ -85,14 +85,13 @@ def embed_frame(
             f"expected a positive tolerance and max_points of at least 0, got {tolerance} and "
             f"{max_points}"
         )
-    moment = None if time is None else _moment(_column(frame, time, "time"))
-    shapes = _shapes(frame)
-    if shapes is None:
+    moment = None if time is None else year_fractions(_column(frame, time, "time"))
+    if not hasattr(frame, "to_crs"):
         columns = [_column(frame, lon, "lon"), _column(frame, lat, "lat")]
         numbers = [one.to_numpy(dtype=np.float64, na_value=np.nan) for one in columns]
         embedding = encoder.embed(np.stack(numbers, -1), moment).cpu()
     else:
-        embedding = _of_shapes(encoder, shapes, moment, tolerance, max_points)
+        embedding = embed_shapes(encoder, in_degrees(frame), moment, tolerance, max_points)
     wide = torch.promote_types(embedding.dtype, torch.float32)
     names = [f"{prefix}{column}" for column in range(embedding.shape[-1])]
     return pd.DataFrame(embedding.to(wide).numpy(), index=frame.index, columns=names)
@@ -140,25 +139,39 @@ def _column(frame: Any, name: str, role: str) -> pd.Series:
     return frame[name]
 
 
-def _moment(column: pd.Series) -> Tensor:
-    """Fractions of the year, of dates or as they are."""
+def year_fractions(column: pd.Series, unreadable: Literal["raise", "coerce"] = "raise") -> Tensor:
+    """Fractions of the year of dates, or of numbers that are such fractions; NaN where missing.
+
+    Args:
+        column: dates, text that is dates, or numbers from 0 to 1.
+        unreadable: ``"raise"``, or ``"coerce"`` to NaN.
+
+    Raises:
+        ValueError: other numbers, or text that is no date.
+    """
     if not pd.api.types.is_numeric_dtype(column):
-        dates = pd.to_datetime(column, utc=True).dt.tz_localize(None)
+        dates = pd.to_datetime(column, errors=unreadable, utc=True).dt.tz_localize(None)
         return year_fraction_of_dates(dates.to_numpy(dtype="datetime64[us]"))
-    fraction = column.to_numpy(dtype=np.float64, na_value=np.nan)
-    if ((fraction < 0) | (fraction > 1)).any():
+    fraction = column.to_numpy(dtype=np.float64, na_value=np.nan, copy=True)
+    wrong = (fraction < 0) | (fraction > 1)
+    if wrong.any() and unreadable == "raise":
         raise ValueError(
             f"expected fractions of the year in column {column.name!r}, got "
             f"{np.nanmin(fraction):g} to {np.nanmax(fraction):g}; convert them with "
             "geoenc.temporal.year_fraction_of_days or year_fraction_of_months"
         )
-    return torch.from_numpy(fraction.copy())
+    fraction[wrong] = np.nan
+    return torch.from_numpy(fraction)
 
 
-def _shapes(frame: Any) -> Any:
-    """Geometries in degrees, as an array, or None for a frame that has none."""
-    if not hasattr(frame, "to_crs"):
-        return None
+def in_degrees(frame: "gpd.GeoDataFrame | gpd.GeoSeries") -> Any:
+    """Geometries as an array of their own, reprojected to EPSG:4326.
+
+    Edges in a projected CRS are straight there and get more vertices first.
+
+    Raises:
+        ValueError: no geometry, or no CRS.
+    """
     import shapely
 
     if getattr(frame, "_geometry_column_name", "") is None:
@@ -181,9 +194,24 @@ def _shapes(frame: Any) -> Any:
     return series.to_crs(4326).to_numpy().copy()
 
 
-def _of_shapes(
-    encoder: Embeds, shapes: Any, moment: Tensor | None, tolerance: float, max_points: int
+def embed_shapes(
+    encoder: Embeds,
+    shapes: Any,
+    moment: Tensor | None = None,
+    tolerance: float = 0.01,
+    max_points: int = 100_000,
 ) -> Tensor:
+    """As `embed_frame`, of an array of geometries in degrees, which may be changed.
+
+    Args:
+        encoder: anything with ``embed``.
+        shapes: ``(N,)`` shapely geometries, EPSG:4326; None where missing.
+        moment: ``(N,)`` fractions of the year.
+        tolerance, max_points: as for `embed_frame`.
+
+    Shape:
+        ``(N, out_features)`` on the CPU; NaN where missing.
+    """
     import shapely
 
     places, index = shapely.get_coordinates(shapes, return_index=True)

@@ -110,8 +110,8 @@ def _triangles(parts: Array, owner: Array) -> Simplices:
     west, south, east, north = shapely.bounds(parts).T
     wild = (east - west > 180) | (south < -_POLE) | (north > _POLE)
     parts = shapely.normalize(parts)
-    for index in np.flatnonzero(wild):
-        parts[index] = _unrolled(parts[index])
+    for one in np.flatnonzero(wild):
+        parts[one] = _unrolled(parts[one])
     broken = ~shapely.is_valid(parts)
     parts[broken] = shapely.make_valid(parts[broken])
     parts, index = _parts(parts, 2)

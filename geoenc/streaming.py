@@ -21,11 +21,11 @@ from geoenc import frames, hub
 from geoenc._files import atomic_path, write_text
 from geoenc._optional import require
 from geoenc.pretrained import COORDINATES
-from geoenc.tables import Table, open_table
+from geoenc.tables import REASONS, Table, open_table
 
 DTYPES = ("float32", "float16", "int8")
-REASONS = ("", "no place", "not degrees", "not a number", "no time", "not finite")
 _FAILED = "__failed"
+_ELEMENT = "embedding.list.element"
 
 
 class Embedded(NamedTuple):
@@ -107,12 +107,17 @@ def embed_table(
             "force=True (--force) to replace it"
         )
     table = open_table(source, lon, lat)
+    taken = {"embedding", "embedding_scale", _FAILED} & set(table.schema.names)
+    if taken or (time is not None and time not in table.schema.names):
+        raise ValueError(
+            f"expected {'no' if taken else 'a'} column {taken.pop() if taken else time!r} in "
+            f"{table.path.name!r}, got {table.schema.names}; rename it, or name another"
+        )
     name = str(model) if isinstance(model, str | os.PathLike) else type(model).__name__
     encoder = _encoder(model).to(device)
     job = _Job(table, encoder, time, dtype, block_rows, target.with_name(target.name + ".parts"))
     facts = job.facts(name)
     _prepare(job.folder, facts, force)
-    job.table.column(time)
     if workers == 1:
         _bar(job, progress)
     else:
@@ -199,24 +204,24 @@ class _Job(NamedTuple):
         else:
             shapes = self.table.shapes(block, failed)
             embedding = frames.embed_shapes(self.encoder, shapes, moment)
-        numbers = embedding.to("cpu", torch.float32).numpy()
-        failed[(failed == 0) & ~np.isfinite(numbers).all(1)] = REASONS.index("not finite")
-        numbers = np.where(failed[:, None] > 0, np.float32(0), numbers)
-        null = pa.array(failed > 0)
+        numbers = embedding.to("cpu", torch.float32)
+        failed[(failed == 0) & ~numbers.isfinite().all(1).numpy()] = REASONS.index("not finite")
+        null = torch.from_numpy(failed > 0)
+        numbers[null] = 0
         if self.dtype == "int8":
-            scale = np.abs(numbers).max(1) / np.float32(127)
-            numbers = np.round(numbers / np.where(scale > 0, scale, 1)[:, None])
-            scales = pa.array(scale, mask=failed > 0)
+            scale = numbers.abs().amax(1) / 127
+            numbers /= torch.where(scale > 0, scale, 1)[:, None]
+            scales = pa.array(scale.numpy(), mask=null.numpy())
             block = block.append_column("embedding_scale", scales)
-        with np.errstate(over="ignore"):
-            stored = numbers.astype(self.dtype)
-        if self.dtype == "float16" and np.isinf(stored).any():
+            numbers.round_()
+        stored = numbers.to(getattr(torch, self.dtype))
+        if self.dtype == "float16" and stored.isinf().any():
             raise ValueError(
-                f"expected embeddings within 65504 for float16, got {np.abs(numbers).max():g}; "
+                f"expected embeddings within 65504 for float16, got {numbers.abs().max():g}; "
                 "choose float32 or int8"
             )
         lists = pa.FixedSizeListArray.from_arrays(
-            pa.array(stored.reshape(-1)), stored.shape[1], mask=null
+            pa.array(stored.numpy().reshape(-1)), stored.shape[1], mask=pa.array(null.numpy())
         )
         block = block.append_column("embedding", lists)
         return block.append_column(_FAILED, pa.array(failed))
@@ -267,6 +272,9 @@ def _share(job: _Job, workers: int, progress: bool) -> None:
             while not context.join(timeout=0.5):
                 there = len(list(job.folder.glob("[0-9]*.arrow"))) * job.block_rows
                 bar.update(min(there, job.table.rows or there) - bar.n)
+        except multiprocessing.ProcessRaisedException as error:
+            reason = str(error).strip().rpartition("\n")[2]
+            raise ValueError(f"{reason.partition(': ')[2] or reason} (in a worker)") from error
         finally:
             for process in context.processes:
                 process.terminate()
@@ -294,33 +302,32 @@ def _assemble(job: _Job, target: Path, facts: dict[str, Any]) -> Embedded:
     empty = job.encoded(job.table.schema.empty_table())
     known = {key: value for key, value in facts.items() if not key.startswith("_")}
     schema = empty.drop_columns(_FAILED).schema.with_metadata(
-        {
-            **job.table.metadata(),
-            b"geoenc": json.dumps(known).encode(),
-        }
+        {**job.table.metadata(), b"geoenc": json.dumps(known).encode()}
     )
     others = [name for name in schema.names if name != "embedding"]
     report = target.with_name(target.name + ".failed.csv")
     rows = failures = 0
-    with atomic_path(report) as list_path, atomic_path(target) as path:
-        with (
-            list_path.open("w", encoding="utf-8") as listed,
-            pq.ParquetWriter(
-                path,
-                schema,
-                compression=dict.fromkeys(others, "zstd"),
-                use_dictionary=others,
-                write_statistics=others,
-            ) as writer,
-        ):
-            listed.write("row,reason\n")
-            for part in _parts(job):
-                codes = part.column(_FAILED).to_numpy()
-                for row in np.flatnonzero(codes):
-                    listed.write(f"{rows + row},{REASONS[codes[row]]}\n")
-                failures += int((codes > 0).sum())
-                rows += len(codes)
-                writer.write_table(part.drop_columns(_FAILED).cast(schema), row_group_size=len(codes) or 1)
+    with (
+        atomic_path(report) as list_path,
+        atomic_path(target) as path,
+        list_path.open("w", encoding="utf-8") as listed,
+        pq.ParquetWriter(
+            path,
+            schema,
+            compression=dict.fromkeys(others, "zstd"),
+            use_dictionary=[*others, _ELEMENT] if job.dtype == "int8" else others,
+            write_statistics=others,
+        ) as writer,
+    ):
+        listed.write("row,reason\n")
+        for part in _parts(job):
+            codes = part.column(_FAILED).to_numpy()
+            for row in np.flatnonzero(codes):
+                listed.write(f"{rows + row},{REASONS[codes[row]]}\n")
+            failures += int((codes > 0).sum())
+            rows += len(codes)
+            block = part.drop_columns(_FAILED).cast(schema)
+            writer.write_table(block, row_group_size=len(codes))
     if not failures:
         report.unlink()
     shutil.rmtree(job.folder)

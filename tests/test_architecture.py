@@ -55,6 +55,8 @@ FLOORS: dict[str, float] = {
     "geoenc.frames": 4.5,
     "geoenc.hub": 4.75,
     "geoenc.estimator": 4.8,
+    "geoenc.tables": 4.8,
+    "geoenc.streaming": 4.9,
     "geoenc.plot": 4.5,
     "geoenc.splits": 4.5,
     "geoenc.bias": 4.75,

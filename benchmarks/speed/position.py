@@ -122,7 +122,7 @@ def measure(name: str, ways: dict[str, Way], errors: dict[str, float], o: Any) -
             "write_existing": o.limit, "max_error": off,
         }  # fmt: skip
         limits.append(o.out, record)
-        ratios = [f"{times[key] or 0:.1f}" for key in ("ratio", "ratio_of_medians")]
+        ratios = ["" if one is None else f"{one:.1f}" for one in list(times.values())[2:]]
         print(
             f"  {way:30}{1e3 * short:9.1f}{o.places / short:13,.0f}{ratios[0]:>8}{ratios[1]:>9}"
             f"{record['share_of_limit']:7.0%}{'' if off is None else f'{off:.0e}':>9}"

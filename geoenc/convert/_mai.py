@@ -201,16 +201,17 @@ def _multiscale(
 
     def code(file: Checkpoint, places: Any) -> Code:
         count = max(file.whole("frequency_num", most=4096), 1)
-        if legacy:
-            return scales(kind, count, 1.0, file.real("max_radius"))
         start = file.settings.get("freq_init", "geometric")
-        if start == "nerf":
+        if start == "nerf" and not legacy:
             return scales(kind, count, unit / math.pi, unit / math.pi / 2 ** (count - 1))
         if start != "geometric":
+            known = "'geometric'" if legacy else "'geometric' or 'nerf'"
             file.problems.append(
-                f"parameter freq_init: expected 'geometric' or 'nerf', got {start!r}; frequencies "
-                "that were drawn at random are not in the file"
+                f"parameter freq_init: expected {known}, got {start!r}; others, such as "
+                "those drawn at random, are not in the file"
             )
+        if legacy:
+            return scales(kind, count, 1.0, file.real("max_radius"))
         return scales(kind, count, unit * file.real("min_radius"), unit * file.real("max_radius"))
 
     return code

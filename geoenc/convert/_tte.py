@@ -2,9 +2,6 @@
 
 import os
 import re
-import warnings
-
-import torch
 
 from geoenc.convert._checkpoint import Checkpoint, prefixed
 from geoenc.convert._codes import Code
@@ -77,7 +74,6 @@ def tte(path: str | os.PathLike[str], *, gate: float = 0.5) -> LocationEncoder:
     network = residual(file, "mlp", cells, hidden, depth, 0)
     network["output.weight"] = file.take(f"mlp.{depth + 2}.weight", outputs, hidden)
     file.check()
-    _warn_of_tau(state["log_tau"])
     position = SoftVoronoi(
         width,
         sites,
@@ -97,14 +93,3 @@ def tte(path: str | os.PathLike[str], *, gate: float = 0.5) -> LocationEncoder:
         coordinates="longitude, latitude in degrees; the original takes latitude first",
     )
     return model
-
-
-def _warn_of_tau(log_tau: torch.Tensor) -> None:
-    """The formula here clamps, what the original does after each step of training only."""
-    beyond = int(((log_tau < -0.7 - 1e-6) | (log_tau > 6.2 + 1e-6)).sum())
-    if beyond:
-        warnings.warn(
-            f"{beyond} of {len(log_tau)} cells are sharper or softer than SoftVoronoi allows, "
-            "exp(-0.7) to exp(6.2): they are clamped, and embeddings near them differ a little",
-            stacklevel=3,
-        )

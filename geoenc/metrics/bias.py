@@ -100,12 +100,16 @@ def self_information(
     if known.any():
         where = lonlat.cpu().double().numpy()[known]
         places, row = np.unique(where, axis=0, return_inverse=True)
-        right = np.bincount(row.ravel(), weights=correct.cpu().numpy()[known])
-        wrong = np.bincount(row.ravel()) - right
+        hits = correct.cpu().double().numpy()[known]
+        right, wrong = _sums(row.ravel(), hits), _sums(row.ravel(), 1 - hits)
         scores = _place_scores(places, right, wrong, radius_km / EARTH_RADIUS_KM, max_neighbors)
         found[:, known] = scores[:, row.ravel()]
     unmarked, marked, neighbors = torch.from_numpy(found).to(lonlat.device)
     return SelfInformation(unmarked, marked, neighbors.long())
+
+
+def _sums(index: Ints, weights: Floats) -> Floats:
+    return np.bincount(index, weights=weights).astype(np.float64)
 
 
 def _check(lonlat: Tensor, values: Tensor, *positive: float) -> None:
@@ -152,7 +156,7 @@ def _scores(local: Floats, centre: Ints, right: Floats, wrong: Floats, angle: fl
     from scipy.spatial import cKDTree
     from scipy.special import log_ndtr
 
-    plus, minus = np.bincount(centre, weights=right), np.bincount(centre, weights=wrong)
+    plus, minus = _sums(centre, right), _sums(centre, wrong)
     size, count = plus + minus, right + wrong
     rings = [_rings(int(n), angle) for n in size]
     grid = np.array([len(ring.points) for ring in rings])
@@ -174,7 +178,7 @@ def _scores(local: Floats, centre: Ints, right: Floats, wrong: Floats, angle: fl
         lag = (weight * values[near]).sum(1) - (4 - own) * v
         place = z * lag + own / np.maximum(count - 1, 1) * (z**2 - squares)
         lag = (weight_grid * values[near_grid]).sum(1) - 4 * middle[disc]
-        moran = np.bincount(centre, weights=place) - middle * np.bincount(disc, weights=lag)
+        moran = _sums(centre, place) - middle * _sums(disc, lag)
         mean, deviation = _null(n, m, grid)
         scores.append(-math.log(2) - log_ndtr(-np.abs(moran - mean) / deviation))
     return np.stack([*scores, size])

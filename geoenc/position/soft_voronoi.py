@@ -45,8 +45,9 @@ class SoftVoronoi(PositionEncoder):
         ``ResidualNet(512, 512, hidden_features=512, depth=2)``.
 
     Differs:
-        The published training loop renormalises s and clamps tau to exp(-0.7 .. 6.2) after each
-        step; here both are part of the formula. It also anneals T, which its checkpoints forget.
+        The published training loop renormalises s and clamps tau to exp(-0.7 .. 6.2) before each
+        step of the optimizer; here s is normalised always, and tau clamped in training mode. It
+        also anneals T, which its checkpoints forget.
     """
 
     wraps_antimeridian = True
@@ -109,7 +110,8 @@ class SoftVoronoi(PositionEncoder):
         """
         xyz = to_xyz(lonlat.to(wide_dtype(lonlat.device)))
         sites = normalize(self.sites.to(xyz.dtype), dim=-1)
-        tau = self.log_tau.to(xyz.dtype).clamp(-0.7, 6.2).exp()
+        log_tau = self.log_tau.to(xyz.dtype)
+        tau = (log_tau.clamp(-0.7, 6.2) if self.training else log_tau).exp()
         logits = xyz @ (sites * tau[:, None]).T
         highest = logits.detach().amax(-1, keepdim=True)
         return (logits - highest).to(self.working_dtype).clamp_min(LOWEST).softmax(-1)

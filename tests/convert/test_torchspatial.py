@@ -383,7 +383,11 @@ def test_all_differences_are_listed(file: Any, tmp_path: Path) -> None:
         ({"use_layn": False}, "layernorm.weight: expected nothing, got shape (8,)"),
         ({"spa_enc_type": "sphereX"}, "spa_enc_type: expected one of Space2Vec-grid"),
         ({"min_radius": -1.0}, "min_radius: expected a positive number, got -1.0"),
-        ({"freq_init": "random"}, "drawn at random are not in the file"),
+        ({"freq_init": "random"}, "drawn at random, are not in the file"),
+        (
+            {"spa_enc_type": "Sphere2Vec-dfs", "freq_init": "nerf"},
+            "freq_init: expected 'geometric', got 'nerf'",
+        ),
         ({"num_users": 4}, "user_emb.weight: expected shape (4, 6), got (1, 6)"),
     ],
     ids=lambda value: str(value)[:30],

@@ -27,16 +27,17 @@ def shaken(encoder: geoenc.SoftVoronoi) -> dict[str, np.ndarray]:
     return {key: value.detach().numpy() for key, value in encoder.double().named_parameters()}
 
 
+@pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("attention", ["linear", "cosine"])
 @pytest.mark.parametrize("site_features", [5, 7])
 @pytest.mark.parametrize("gate", [0.0, 0.5, 1.0])
-def test_soft_voronoi(gate: float, site_features: int, attention: str) -> None:
+def test_soft_voronoi(gate: float, site_features: int, attention: str, training: bool) -> None:
     encoder = geoenc.SoftVoronoi(
         7, 11, site_features=site_features, num_tokens=4, gate=gate, attention=attention
     )
-    p = shaken(encoder)
+    p = shaken(encoder.train(training))
     assert ("projection.weight" in p) == (site_features != 7)
-    tau = np.exp(np.clip(p["log_tau"], -0.7, 6.2))
+    tau = np.exp(np.clip(p["log_tau"], -0.7, 6.2) if training else p["log_tau"])
     for lonlat, code in zip(places(), encoder(places()), strict=True):
         x = geoenc.coordinates.to_xyz(lonlat).numpy()
         w = softmax(tau * (unit(p["sites"]) @ x))
@@ -55,7 +56,7 @@ def test_soft_voronoi(gate: float, site_features: int, attention: str) -> None:
 
 def test_sharp_cells_are_those_of_the_nearest_site() -> None:
     encoder = geoenc.SoftVoronoi(4, 30, site_features=3, num_tokens=2).double()
-    encoder.log_tau.data.fill_(100.0)  # as 6.2: tau = 493
+    encoder.log_tau.data.fill_(100.0)  # in training as 6.2: tau = 493
     lonlat = geoenc.sampling.uniform(300)
     membership = encoder.membership(lonlat)
     assert torch.allclose(encoder.membership(lonlat.float()), membership, atol=1e-4)
