@@ -72,7 +72,7 @@ def main() -> None:
     parser.add_argument("settings", nargs="*", help="key=value")
     parser.add_argument("--out", help="folder of the run (runs/globe-chips-NAME)")
     parser.add_argument("--threads", type=int, help="processor threads")
-    options = parser.parse_args()
+    options = parser.parse_intermixed_args()
     if options.threads:
         torch.set_num_threads(options.threads)
     name = f"globe-chips-{options.name}"

@@ -250,6 +250,7 @@ def command_line() -> str:
         ("The command", ["--help"]),
         ("geoenc run", ["run", "--help"]),
         ("geoenc list", ["list", "--help"]),
+        ("geoenc embed", ["embed", "--help"]),
         ("What there is", ["list"]),
     ):
         printed = io.StringIO()

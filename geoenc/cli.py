@@ -138,7 +138,15 @@ def convert(options: Any) -> int:
             f"expected a new folder, got {options.out!r}, which exists; pass --force to write "
             "the model into it"
         )
-    model = FORMATS[options.format](options.file, **dict(map(_given, options.given)))
+    read, given = FORMATS[options.format], dict(map(_given, options.given))
+    try:
+        inspect.signature(read).bind(options.file, **given)
+    except TypeError as error:
+        known = ", ".join(list(inspect.signature(read).parameters)[1:]) or "nothing"
+        raise ValueError(
+            f"expected {known} after the folder, for {options.format}, got {error}; leave it out"
+        ) from error
+    model = read(options.file, **given)
     model.save_pretrained(folder)
     facts = "".join(f"  {key}: {str(value)[:90]}\n" for key, value in model.metadata.items())
     count = sum(one.numel() for one in model.parameters())
@@ -177,6 +185,8 @@ def _given(text: str) -> tuple[str, Any]:
     if not key.isidentifier() or not equals:
         raise ValueError(f"expected key=value, got {text!r}")
     if value.endswith(".npy"):
+        if not Path(value).is_file():
+            raise FileNotFoundError(f"expected an array in {value!r}, got no file; check the path")
         return key, np.load(value, allow_pickle=False)
     try:
         return key, json.loads(value)

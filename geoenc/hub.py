@@ -69,12 +69,11 @@ def from_pretrained(
             )
         return _released(entry, cache_dir, local_files_only, progress)
     if isinstance(name, str) and not Path(name).exists() and "/" not in name:
-        known = catalogue.entries()
-        close = difflib.get_close_matches(name.lower(), known, n=4, cutoff=0.5)
+        close = difflib.get_close_matches(name.lower(), catalogue.entries(), n=4, cutoff=0.5)
+        hint = f"did you mean {', '.join(close)}? " if close else ""
         raise FileNotFoundError(
             f"expected a folder, the name of a trained model, or a repository 'org/name', got "
-            f"{name!r}; {'did you mean' if close else 'there are'} "
-            f"{', '.join(close or list(known)[:12])}? geoenc list pretrained shows all"
+            f"{name!r}; {hint}geoenc list pretrained shows all names"
         )
     return pretrained.from_pretrained(
         name,
@@ -105,8 +104,8 @@ def _released(
         model = FORMATS[entry.format](path)
     except ValueError as error:
         raise ValueError(
-            f"{error}. This is the file of {entry.name}; if it is damaged, delete the folder "
-            f"{str(path.parent)!r} and ask again"
+            f"{error}.\nThis is the file of {entry.name}. {entry.notes} If it is damaged, delete "
+            f"the folder {str(path.parent)!r} and ask again"
         ) from error
     facts = {
         "name": entry.name,

@@ -49,7 +49,7 @@ def test_every_kind_of_file_gives_the_same(tmp_path, kind):
 def test_the_report_is_that_of_a_count():
     made = predictions()
     correct = made.hits()
-    report = bias_report(made.lonlat, correct, radius_km=2000, min_samples=10)
+    report = bias_report(made.lonlat, correct, radius_km=2000, min_samples=5)
     known = ~made.lonlat.isnan().any(-1)
     assert (report.samples, report.located) == (300, 297)
     assert report.accuracy == pytest.approx(correct[known].double().mean().item())

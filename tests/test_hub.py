@@ -424,10 +424,11 @@ def test_a_file_that_cannot_be_converted_says_where_it_is(
     place = cache / entry.name / entry.file
     place.parent.mkdir(parents=True)
     place.write_bytes(b"<html>moved</html>")
-    monkeypatch.setitem(catalogue.entries(), entry.name, dataclasses.replace(entry, checksum=None))
-    with pytest.raises(ValueError, match=r"This is the file of satclip-vit16-l40") as caught:
+    other = dataclasses.replace(entry, checksum=None, notes="It has no anchors.")
+    monkeypatch.setitem(catalogue.entries(), entry.name, other)
+    with pytest.raises(ValueError, match=r"This is the file of satclip-vit16-l40. It has no") as e:
         geoenc.from_pretrained(entry.name)
-    assert str(place.parent) in str(caught.value)
+    assert str(place.parent) in str(e.value)
 
 
 def test_no_network_says_what_to_do(entry: Pretrained, server: Hub, cache: Path) -> None:

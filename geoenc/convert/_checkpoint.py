@@ -196,8 +196,10 @@ class Checkpoint:
             if key in extra
         ]
         if self.problems:
+            count = len(self.problems)
             raise ValueError(
-                f"expected {self.kind} in {self.path!r}, got {len(self.problems)} differences:\n  "
+                f"expected {self.kind} in {self.path!r}, got {count} "
+                f"difference{'s' if count > 1 else ''}:\n  "
                 + "\n  ".join(self.problems)
                 + "\nchoose the format of the file, or fetch it again from its source"
             )

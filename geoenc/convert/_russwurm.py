@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from geoenc.convert._checkpoint import Checkpoint, prefixed
@@ -12,6 +12,11 @@ from geoenc.encoder import LocationEncoder
 from geoenc.network import FFN, Linear, Network, ResidualNet, Siren
 
 Made = tuple[Callable[[], Network], State]
+PARAMETERS = (
+    *("positional_encoding_name", "neural_network_name", "harmonics_calculation"),
+    *("legendre_polys", "frequency_num", "min_radius", "max_radius"),
+    *("num_classes", "dim_hidden", "num_layers", "dropout"),
+)
 COORDINATES = "longitude, latitude in degrees, as in the original"
 
 
@@ -46,7 +51,6 @@ def satclip(path: str | os.PathLike[str], **parameters: Any) -> LocationEncoder:
     file = Checkpoint.open(path, "a SatCLIP checkpoint", settings=("hyper_parameters",))
     file.drop(r"model\.(visual\.|logit_scale$)")
     file.merge(r"(model\.)?(location\.)?nnet\.", "nnet.")
-    _state_more(file, parameters)
     renamed = {
         "le_type": ("sphericalharmonics", "positional_encoding_name"),
         "pe_type": (_network(file, "nnet"), "neural_network_name"),
@@ -54,6 +58,7 @@ def satclip(path: str | os.PathLike[str], **parameters: Any) -> LocationEncoder:
         "capacity": (None, "dim_hidden"),
         "num_hidden_layers": (None, "num_layers"),
     }
+    _state_more(file, parameters, renamed)
     for theirs, (default, common) in renamed.items():
         value = file.settings.get(theirs, default)
         if value is not None:
@@ -113,9 +118,12 @@ def locationencoder(
     )
 
 
-def _state_more(file: Checkpoint, parameters: dict[str, Any]) -> None:
+def _state_more(file: Checkpoint, parameters: dict[str, Any], renamed: Iterable[str] = ()) -> None:
     """Parameters of the caller beside those of the file."""
     for name, value in parameters.items():
+        if name not in renamed and name not in PARAMETERS:
+            known = ", ".join((*renamed, *PARAMETERS))
+            file.problems.append(f"parameter {name}: expected one of {known}")
         file.differs(f"parameter {name}", value, file.settings.setdefault(name, value))
 
 

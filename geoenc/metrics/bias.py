@@ -84,9 +84,10 @@ def self_information(
         Wu et al., TorchSpatial, NeurIPS 2024, section 3; the code of PyGBS.
 
     Differs:
-        In log space, without the ceiling -ln 1e-256 = 589.5 of the published code. Samples of
-        equal distance share the weight that is left, and come before points of the rings; there,
-        rounding and the order of rows decide.
+        In log space, without the ceiling -ln 1e-256 = 589.5 of the published code. Samples of one
+        place share the weight that is left for them, and a sample comes before a point of the
+        rings at the same distance; there, rounding and the order of rows decide. The released
+        tables hold another score: -ln of the normal density, s less by 1, and 0 for wrong.
     """
     _check(lonlat, correct, radius_km, max_neighbors)
     if not bool(((correct == 0) | (correct == 1)).all()):

@@ -59,6 +59,8 @@ def test_overwrites_only_by_force(
         ([], "positional_encoding_name: expected one of"),
         (["positional_encoding_name"], "expected key=value"),
         ([*SETTINGS, "frequency_num=5"], "expected shape (4, 20), got (4, 12)"),
+        ([*SETTINGS, "frequencies=3"], "parameter frequencies: expected one of positional_"),
+        (["places=absent.npy"], "expected an array in 'absent.npy', got no file"),
     ],
 )
 def test_errors_leave_nothing(
@@ -70,6 +72,15 @@ def test_errors_leave_nothing(
     assert error.startswith("geoenc: expected")
     assert words in error
     assert not out.exists()
+
+
+def test_a_format_that_takes_no_such_thing(
+    file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["convert", "torchspatial", str(file), str(tmp_path / "ours"), "depth=3"]) == 1
+    assert "expected training_places, dual after the folder" in capsys.readouterr().err
+    assert cli.main(["convert", "geoclip", str(file), str(tmp_path / "ours"), "depth=3"]) == 1
+    assert "expected nothing after the folder, for geoclip" in capsys.readouterr().err
 
 
 def test_arrays_come_from_npy_files(tmp_path: Path) -> None:
