@@ -362,7 +362,7 @@ def _parser() -> Any:
     command.add_argument("--time", metavar="COLUMN", help="dates, or fractions of the year")
     dtypes = ("float32", "float16", "int8")
     command.add_argument("--dtype", choices=dtypes, default="float32", help="of the embedding")
-    command.add_argument("--block-rows", type=int, default=65536, help="rows in memory (65536)")
+    command.add_argument("--block-rows", type=int, default=16384, help="rows in memory (16384)")
     command.add_argument("--workers", type=int, default=1, help="processes (1)")
     command.add_argument("--device", default="cpu", help="where the model runs (cpu)")
     command.add_argument("--force", action="store_true", help="replace FILE")

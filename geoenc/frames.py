@@ -44,8 +44,8 @@ def embed_frame(
     frame: "pd.DataFrame | gpd.GeoSeries",
     *,
     time: str | None = None,
-    lon: str = "lon",
-    lat: str = "lat",
+    lon: str | None = None,
+    lat: str | None = None,
     prefix: str = "emb_",
     tolerance: float = 0.01,
     max_points: int = 100_000,
@@ -60,7 +60,8 @@ def embed_frame(
         encoder: anything with ``embed``.
         frame: a GeoDataFrame or GeoSeries in any known CRS, or a frame with columns of degrees.
         time: name of a column, for encoders with time: dates, or fractions of the year.
-        lon, lat: names of the columns of a frame without geometries.
+        lon, lat: names of columns of degrees; without them the geometries, or in a frame without
+            geometries the columns ``lon`` and ``lat``.
         prefix: of the columns; their numbers begin at 0.
         tolerance: how well the two rules must agree, relative to the length of e. The error of
             the mean is far smaller where e is smooth.
@@ -86,8 +87,8 @@ def embed_frame(
             f"{max_points}"
         )
     moment = None if time is None else year_fractions(_column(frame, time, "time"))
-    if not hasattr(frame, "to_crs"):
-        columns = [_column(frame, lon, "lon"), _column(frame, lat, "lat")]
+    if lon or lat or not hasattr(frame, "to_crs"):
+        columns = [_column(frame, lon or "lon", "lon"), _column(frame, lat or "lat", "lat")]
         numbers = [one.to_numpy(dtype=np.float64, na_value=np.nan) for one in columns]
         embedding = encoder.embed(np.stack(numbers, -1), moment).cpu()
     else:
@@ -174,7 +175,7 @@ def in_degrees(frame: "gpd.GeoDataFrame | gpd.GeoSeries") -> Any:
     """
     import shapely
 
-    if getattr(frame, "_geometry_column_name", "") is None:
+    if getattr(frame, "active_geometry_name", "") is None:
         raise ValueError(
             "expected a GeoDataFrame with an active geometry, got none; choose it with "
             "frame.set_geometry(COLUMN)"
@@ -261,11 +262,9 @@ def _integrate(
         halve = np.zeros(len(pieces.owner), dtype=bool)
         for start in range(0, len(halve), at_once):
             block = slice(start, start + at_once)
-            origin, vertices, owner = (one[block] for one in pieces)
-            offset = nodes @ vertices
-            lat = np.deg2rad(origin[:, None, 1] + offset[..., 1])
-            size, density = _measure(origin, vertices, lat)
-            lonlat = origin[:, None] + offset
+            vertices, owner = (one[block] for one in pieces)
+            lonlat = nodes @ vertices
+            size, density = _measure(vertices, np.deg2rad(lonlat[..., 1]))
             lonlat[..., 0] -= 360 * np.round(lonlat[..., 0] / 360)
             times = None if moment is None else moment[owner][:, None].expand(-1, len(nodes))
             value = encoder.embed(lonlat, times).cpu()
@@ -293,7 +292,7 @@ def _integrate(
     return len(rough)
 
 
-def _measure(origin: Any, vertices: Any, lat: Any) -> tuple[Any, Any]:
+def _measure(vertices: Any, lat: Any) -> tuple[Any, Any]:
     """Size of each piece, and the density on the sphere at its nodes, of the order of 1."""
     edges = vertices[:, 1:] - vertices[:, :1]
     if vertices.shape[1] == 1:
@@ -306,9 +305,9 @@ def _measure(origin: Any, vertices: Any, lat: Any) -> tuple[Any, Any]:
 
 def _halves(pieces: Simplices) -> Simplices:
     """Each piece cut in two across its longest edge."""
-    origin, vertices, owner = pieces
+    vertices, owner = pieces
     corners = vertices.shape[1]
-    lat = np.deg2rad(origin[:, None, 1] + vertices[..., 1])
+    lat = np.deg2rad(vertices[..., 1])
     edges = np.roll(vertices, -1, axis=1) - vertices
     long = np.hypot(edges[..., 0] * np.cos(lat).max(1, initial=0)[:, None], edges[..., 1]).argmax(1)
     turn = (long[:, None] + np.arange(corners)) % corners
@@ -316,11 +315,7 @@ def _halves(pieces: Simplices) -> Simplices:
     middle = vertices[:, :2].mean(1)
     left, right = vertices.copy(), vertices.copy()
     left[:, 1], right[:, 0] = middle, middle
-    return Simplices(
-        np.concatenate([origin, origin]),
-        np.concatenate([left, right]),
-        np.concatenate([owner, owner]),
-    )
+    return Simplices(np.concatenate([left, right]), np.concatenate([owner, owner]))
 
 
 def _rules() -> dict[int, tuple[Any, Any, Any]]:

@@ -21,13 +21,10 @@ class Simplices(NamedTuple):
     """Pieces of one dimension: points, segments or triangles.
 
     Attributes:
-        origin: ``(S, 2)`` degrees, a place near each piece.
-        vertices: ``(S, k, 2)`` degrees from the origin; k = 1, 2, 3. Small geometries keep all
-            their digits so.
+        vertices: ``(S, k, 2)`` degrees; k = 1, 2, 3.
         owner: ``(S,)`` index of the geometry that each is a piece of.
     """
 
-    origin: Array
     vertices: Array
     owner: Array
 
@@ -83,8 +80,7 @@ def _parts(shapes: Array, dimension: int) -> tuple[Array, Array]:
 def _points(parts: Array, owner: Array) -> Simplices:
     import shapely
 
-    places = shapely.get_coordinates(parts)
-    return Simplices(places, np.zeros((len(places), 1, 2)), owner)
+    return Simplices(shapely.get_coordinates(parts)[:, None], owner)
 
 
 def _segments(parts: Array, owner: Array) -> Simplices:
@@ -100,8 +96,8 @@ def _segments(parts: Array, owner: Array) -> Simplices:
     start[from_pole, 0] += step[from_pole, 0]
     step[from_pole | to_pole, 0] = 0  # along a meridian: a pole has no longitude
     long = (step != 0).any(1)
-    vertices = np.stack([np.zeros_like(step), step], 1)
-    return Simplices(start[long], vertices[long], owner[line[long]])
+    vertices = np.stack([start, start + step], 1)
+    return Simplices(vertices[long], owner[line[long]])
 
 
 def _triangles(parts: Array, owner: Array) -> Simplices:
@@ -115,22 +111,12 @@ def _triangles(parts: Array, owner: Array) -> Simplices:
     broken = ~shapely.is_valid(parts)
     parts[broken] = shapely.make_valid(parts[broken])
     parts, index = _parts(parts, 2)
-    owner = owner[index]
-    places, polygon = shapely.get_coordinates(parts, return_index=True)
-    origin = places[np.searchsorted(polygon, np.arange(len(parts)))]
-    parts = shapely.set_coordinates(parts, places - origin[polygon])
     found, polygon = shapely.get_parts(
         shapely.constrained_delaunay_triangles(parts), return_index=True
     )
     vertices = shapely.get_coordinates(found).reshape(-1, 4, 2)[:, :3]
-    solid = _area(vertices) > 0
-    polygon = polygon[solid]
-    return Simplices(origin[polygon], vertices[solid], owner[polygon])
-
-
-def _area(triangles: Array) -> Array:
-    (a, b), (c, d) = np.moveaxis(triangles[:, 1:] - triangles[:, :1], 0, -1)
-    return np.abs(a * d - b * c) / 2
+    solid = np.linalg.det(vertices[:, 1:] - vertices[:, :1]) != 0
+    return Simplices(vertices[solid], owner[index[polygon[solid]]])
 
 
 def _short(step: Array) -> Array:
@@ -148,8 +134,9 @@ def _unrolled(polygon: Any) -> Any:
     if not ((steps > 180) & (steps < 360)).any() and shapely.is_valid(flat):
         return flat
     outside, *holes = (shapely.make_valid(shapely.Polygon(_closed(ring))) for ring in rings)
+    middle = outside.centroid.x
     for hole in holes:
-        turns = round((outside.centroid.x - hole.centroid.x) / 360)
+        turns = round((middle - hole.centroid.x) / 360)
         for turn in (turns - 1, turns, turns + 1):
             outside = shapely.difference(outside, affinity.translate(hole, 360 * turn))
     return outside

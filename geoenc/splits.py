@@ -122,7 +122,7 @@ class BlockKFold(_Blocks):
         >>> from geoenc.splits import BlockKFold
         >>> lonlat = [(1, 1), (2, 2), (41, 1), (42, 2)]
         >>> [test.tolist() for train, test in BlockKFold(2, degrees=10).split(lonlat)]
-        [[2, 3], [0, 1]]
+        [[0, 1], [2, 3]]
     """
 
     n_splits: int = 5
@@ -271,8 +271,12 @@ class Buffered:
     Example:
         >>> from geoenc.splits import Buffered, PlaceKFold
         >>> lonlat = [(0, 0), (0.5, 0), (5, 0), (5.5, 0)]
-        >>> [(a.tolist(), b.tolist()) for a, b in Buffered(PlaceKFold(4), 100).split(lonlat)][0]
-        ([0, 1], [2])
+        >>> for train, test in Buffered(PlaceKFold(4), 100).split(lonlat):
+        ...     print(train.tolist(), test.tolist())
+        [0, 1] [3]
+        [0, 1] [2]
+        [2, 3] [0]
+        [2, 3] [1]
     """
 
     splitter: Splitter

@@ -53,7 +53,7 @@ def embed_table(
     lat: str | None = None,
     time: str | None = None,
     dtype: str = "float32",
-    block_rows: int = 65536,
+    block_rows: int = 16384,
     workers: int = 1,
     device: str = "cpu",
     force: bool = False,

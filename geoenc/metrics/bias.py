@@ -51,20 +51,13 @@ def self_information(
 
     Around each sample, the n samples within ``radius_km`` (the nearest ``max_neighbors``) have
     the value 1 if right and -1 if wrong; unmarked, all have 1. About 5 n points of value 0 fill
-    the disc: rings at distances d, 2 d, ..., with d = 1 / sqrt(ceil(5 n / (pi r^2))), ring k of
-    ceil(2 pi k) points. w_ij is 1 where j is one of the 4 nearest of i, and v the mean of all N
-    values. With n_c values c, a_c = c - v, and a_0 = -v:
-
-        m = -sum_c a_c^2 (1 + 4 n_c / N)
-        s = 1 + sqrt(sum over c = 1, -1 of 8 n_c (n_c - 1) / N (1 - 4 (2 n_c - 1) / (3 N))
-            + min(n_1, n_-1) q (1 - q) sum over c = 1, -1 of (a_1 a_-1 - 2 a_c a_0 + a_0^2)^2)
-
-    with q = 4 max(n_1, n_-1) / N. All samples of one place have the same score.
+    the disc in rings. w_ij is 1 where j is one of the 4 nearest of i, v the mean of all values, m
+    and s are mean and standard deviation of S for values spread at random: docs/reference/metrics.
 
     Args:
         lonlat: places in degrees; NaN is a missing place.
         correct: whether each sample is right: booleans, or 0 and 1.
-        radius_km: of a neighbourhood; 318.55 (0.05 radians) in the published tables.
+        radius_km: of a neighbourhood; 318.55 (0.05 radians) in the released tables.
         max_neighbors: how many samples at most, and all that share the place of the last.
 
     Shape:
@@ -74,10 +67,10 @@ def self_information(
         >>> import torch
         >>> from geoenc.metrics import self_information
         >>> lonlat = torch.cartesian_prod(torch.arange(10), torch.arange(8)) / 10
-        >>> west = self_information(lonlat, lonlat[:, 0] < 0.45)  # right in the west only
-        >>> seeded = torch.Generator().manual_seed(0)
-        >>> mixed = self_information(lonlat, torch.rand(80, generator=seeded) < 0.5)
-        >>> bool(west.marked.mean() > 5 * mixed.marked.mean())
+        >>> scattered = torch.rand(80, generator=torch.Generator().manual_seed(0)) < 0.5
+        >>> west = lonlat[:, 0] < 0.45  # right in the west only
+        >>> one, two = (self_information(lonlat, c, radius_km=40) for c in (west, scattered))
+        >>> bool(one.marked.mean() > 3 * two.marked.mean())
         True
 
     Reference:
@@ -86,8 +79,7 @@ def self_information(
     Differs:
         In log space, without the ceiling -ln 1e-256 = 589.5 of the published code. Samples of one
         place share the weight that is left for them, and a sample comes before a point of the
-        rings at the same distance; there, rounding and the order of rows decide. The released
-        tables hold another score: -ln of the normal density, s less by 1, and 0 for wrong.
+        rings at the same distance; there, rounding and the order of rows decide.
     """
     _check(lonlat, correct, radius_km, max_neighbors)
     if not bool(((correct == 0) | (correct == 1)).all()):
@@ -219,7 +211,13 @@ def _gaps(local: Floats, centre: Ints, rings: list["_Rings"]) -> Floats:
 
 
 def _null(plus: Floats, minus: Floats, grid: Ints) -> tuple[Floats, Floats]:
-    """Mean and standard deviation of Moran's sum for values 1, -1 and 0 spread at random."""
+    """Mean and standard deviation of Moran's sum for values 1, -1 and 0 spread at random.
+
+    With n_c values c of N, a_c = c - v and q = 4 max(n_1, n_-1) / N:
+    m = -sum_c a_c^2 (1 + 4 n_c / N) over the c that occur, and s = 1 + the square root of
+    sum over c = 1, -1 of 8 n_c (n_c - 1) / N (1 - 4 (2 n_c - 1) / (3 N))
+    + min(n_1, n_-1) q (1 - q) sum over c = 1, -1 of (a_1 a_-1 - 2 a_c a_0 + a_0^2)^2.
+    """
     total = plus + minus + grid
     middle = (plus - minus) / total
     mean, variance = np.zeros((2, len(total)))
