@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import hashlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -65,3 +66,9 @@ def append_line(path: str | os.PathLike[str], line: str) -> None:
         except OSError:
             os.truncate(target, size)
             raise
+
+
+def sha256(path: str | os.PathLike[str]) -> str:
+    """Checksum of a file."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -178,7 +178,8 @@ def bias_report(
         edges = profile.edges_km.tolist()
         for index, (count, mean) in enumerate(zip(profile.samples, profile.score, strict=True)):
             low, high = edges[index], edges[min(index + 1, len(edges) - 1)]
-            density.append(_part(f"{low:.3g} to {high:.3g} km", int(count), mean.item()))
+            name = f"{_kilometres(low)} to {_kilometres(high)} km"
+            density.append(_part(name, int(count), mean.item()))
     country, names = region_of(places, "country")
     if OPEN_SEA in names:
         country[country == names.index(OPEN_SEA)] = -1
@@ -209,6 +210,10 @@ def _by_continent(places: Tensor, correct: Tensor) -> tuple[Part, ...]:
     counts = region.bincount(minlength=len(names)).tolist()
     means = class_means(correct, region, len(names)).tolist()
     return tuple(_part(*row) for row in zip(names, counts, means, strict=True))
+
+
+def _kilometres(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def _part(name: str, samples: int, accuracy: float) -> Part:

@@ -20,7 +20,7 @@ from importlib import resources
 from pathlib import Path
 from typing import IO, Any
 
-from geoenc._files import atomic_path, write_text
+from geoenc._files import atomic_path, sha256, write_text
 from geoenc._optional import require
 
 _BLOCK = 2**20
@@ -205,28 +205,23 @@ def _remember(entry: Pretrained, path: Path, target: Path) -> None:
             f"another file; {_by_hand(entry, target)}"
         )
     kind, _, wanted = (entry.checksum or "").partition(":")
-    got = _git_name(path) if kind == "git" else _sha256(path)
+    got = _git_name(path) if kind == "git" else sha256(path)
     if wanted and got != wanted:
         raise ValueError(
             f"expected {entry.name} with the checksum {entry.checksum}, got {got}: it is damaged "
             f"or another file; {_by_hand(entry, target)}"
         )
-    facts = {"name": entry.name, "url": entry.url, "size": size, "sha256": _sha256(path)}
+    facts = {"name": entry.name, "url": entry.url, "size": size, "sha256": sha256(path)}
     write_text(_record(target), json.dumps(facts, indent=1) + "\n")
 
 
 def _unchanged(target: Path) -> None:
     facts = json.loads(_record(target).read_text(encoding="utf-8"))
-    if not target.is_file() or _sha256(target) != facts["sha256"]:
+    if not target.is_file() or sha256(target) != facts["sha256"]:
         raise ValueError(
             f"expected {str(target)!r} as it was fetched, with the sha256 {facts['sha256']}, got "
             f"another file or none; delete the folder {str(target.parent)!r} and ask again"
         )
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _git_name(path: Path) -> str:

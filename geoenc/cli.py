@@ -144,7 +144,7 @@ def convert(options: Any) -> int:
     except TypeError as error:
         known = ", ".join(list(inspect.signature(read).parameters)[1:]) or "nothing"
         raise ValueError(
-            f"expected {known} after the folder, for {options.format}, got {error}; leave it out"
+            f"expected {known} after the folder, for {options.format}, {error}; leave it out"
         ) from error
     model = read(options.file, **given)
     model.save_pretrained(folder)

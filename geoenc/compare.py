@@ -291,6 +291,12 @@ def compare_files(
         metric: ``"top1"``, ``"top5"``, ...; for results any of their scores.
     """
     paths = [Path(p) / "results.json" if Path(p).is_dir() else Path(p) for p in (first, second)]
+    for path in paths:
+        if not path.is_file():
+            raise FileNotFoundError(
+                f"expected a file of predictions or results, got {str(path)!r}, which does not "
+                "exist; name a run's folder, its results.json, or a file below predictions/"
+            )
     kinds = [path.suffix for path in paths]
     if kinds == [".json", ".json"]:
         a, b = (_results(path) for path in paths)
@@ -298,7 +304,7 @@ def compare_files(
     if kinds != [".parquet", ".parquet"]:
         raise ValueError(
             "expected two files of predictions (.parquet) or two results (.json), got "
-            f"{paths[0].name!r} and {paths[1].name!r}; compare files of one kind"
+            f"{str(paths[0])!r} and {str(paths[1])!r}; compare files of one kind"
         )
     if methods is not None:
         raise ValueError(

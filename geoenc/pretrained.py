@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from geoenc._files import atomic_path
+from geoenc._files import atomic_path, sha256
 from geoenc._optional import require
 from geoenc.component import Component
 
@@ -27,6 +27,8 @@ def save_pretrained(
     model: Component, path: str | os.PathLike[str], *, metadata: dict[str, Any] | None = None
 ) -> None:
     """Write a model as ``config.json`` and ``model.safetensors``, both whole or not at all.
+
+    A part that is there twice is written twice: after reading, these are two equal parts.
 
     Args:
         model: any Component whose parts are Components.
@@ -53,9 +55,8 @@ def save_pretrained(
 
     folder = Path(path)
     config = model.config
-    weights = save(
-        {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
-    )
+    state = model.state_dict()
+    weights = save({key: value.detach().cpu().clone().contiguous() for key, value in state.items()})
     document = {
         "format_version": FORMAT_VERSION,
         "geoenc_version": __version__,
@@ -194,7 +195,7 @@ def _read_weights(path: Path, digest: str) -> "dict[str, Tensor]":
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    if _sha256(path) != digest:
+    if sha256(path) != digest:
         raise ValueError(
             f"expected {str(path)!r} to have the checksum written in {CONFIG}, got another; the "
             "file is damaged or belongs to another model: copy or save it again"
@@ -206,8 +207,3 @@ def _read_weights(path: Path, digest: str) -> "dict[str, Tensor]":
             f"expected safetensors in {str(path)!r}, got a damaged file ({error}); "
             "copy or save it again"
         ) from error
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -72,31 +72,43 @@ class _Blocks:
 
 @dataclass(frozen=True)
 class PlaceKFold(_Blocks):
-    """Folds of places at random; samples of one place, to a centimetre, stay together.
+    """Folds of places at random; what is within ``within_km`` of each other stays together.
 
-    Neighbours fall into different folds, so this measures interpolation: the easiest honest
-    split, to be printed beside a blocked one.
+    Such samples are one place, also along a chain. Beyond that, neighbours fall into different
+    folds, so this measures interpolation: the easiest honest split, to be printed beside a
+    blocked one.
 
     Args:
         n_splits: folds.
+        within_km: how near, above 0. Images of one place often differ by some metres.
         seed: of the order of places.
 
     Example:
         >>> from geoenc.splits import PlaceKFold
-        >>> lonlat = [(0, 0), (0, 0), (90, 0), (90, 0)]
+        >>> lonlat = [(0, 0), (0, 0.0001), (90, 0), (90, 0)]
         >>> [test.tolist() for train, test in PlaceKFold(2).split(lonlat)]
-        [[2, 3], [0, 1]]
+        [[0, 1], [2, 3]]
     """
 
     n_splits: int = 5
     _: KW_ONLY
+    within_km: float = 0.025
     seed: int = 0
 
     def __post_init__(self) -> None:
         self._check_folds()
+        _check_distance("within_km", self.within_km)
 
     def _blocks(self, lonlat: Tensor) -> Tensor:
-        return ((to_xyz(lonlat) * 1e9).round() + 0.0).unique(dim=0, return_inverse=True)[1]
+        from scipy.sparse import coo_array
+        from scipy.sparse.csgraph import connected_components
+        from scipy.spatial import cKDTree
+
+        places, row = lonlat.unique(dim=0, return_inverse=True)
+        tree = cKDTree(to_xyz(places).numpy())
+        pairs = tree.query_pairs(_chord(self.within_km), output_type="ndarray").T
+        near = coo_array((np.ones(pairs.shape[1]), pairs), shape=(len(places), len(places)))
+        return torch.from_numpy(connected_components(near, directed=False)[1]).long()[row]
 
 
 @dataclass(frozen=True)
@@ -273,21 +285,17 @@ class Buffered:
         >>> lonlat = [(0, 0), (0.5, 0), (5, 0), (5.5, 0)]
         >>> for train, test in Buffered(PlaceKFold(4), 100).split(lonlat):
         ...     print(train.tolist(), test.tolist())
-        [0, 1] [3]
-        [0, 1] [2]
         [2, 3] [0]
         [2, 3] [1]
+        [0, 1] [3]
+        [0, 1] [2]
     """
 
     splitter: Splitter
     buffer_km: float
 
     def __post_init__(self) -> None:
-        if not 0 < self.buffer_km < math.pi * EARTH_RADIUS_KM:
-            raise ValueError(
-                f"expected buffer_km above 0 and below 20,015, got {self.buffer_km}; "
-                "without a buffer, use the splitter itself"
-            )
+        _check_distance("buffer_km", self.buffer_km)
 
     def get_n_splits(self, X: Any = None, y: Any = None, groups: Any = None) -> int:
         """That of the splitter."""
@@ -324,6 +332,19 @@ def _known(X: Any) -> Tensor:
             "them out, since they belong to no part of the globe"
         )
     return lonlat
+
+
+def _check_distance(name: str, km: float) -> None:
+    if not 0 < km < math.pi * EARTH_RADIUS_KM:
+        raise ValueError(
+            f"expected {name} above 0 and below 20,015, half around the Earth, got {km}; give "
+            "kilometres"
+        )
+
+
+def _chord(km: float) -> float:
+    """The distance of unit vectors whose places are so far from each other."""
+    return 2 * math.sin(km / EARTH_RADIUS_KM / 2)
 
 
 def _degrees(degrees: float | None, km: float | None) -> float:

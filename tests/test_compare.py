@@ -235,7 +235,7 @@ def test_one_seed_is_shown_without_a_test(capsys: pytest.CaptureFixture[str]) ->
         (["a.parquet", "run-b"], "of one kind"),
         (["a.parquet", "b.parquet", "--methods", "A", "B"], "expected --methods with results"),
         (["a.parquet", "b.parquet", "--metric", "mrr"], "metric top1, top5, ... for predictions"),
-        (["a.parquet", "c.parquet"], "c.parquet"),
+        (["a.parquet", "c.parquet"], "'c.parquet', which does not exist"),
         (["wrong.json", "run-a"], "expected JSON in"),
         (["other.json", "run-a"], "expected the results.json of a run in"),
     ],

@@ -273,13 +273,14 @@ def test_missing_rows_index_and_names() -> None:
     shapes = [Point(1, 2), None, Point(), Polygon(), Point(np.nan, 1), box(0, 0, 1, 1)]
     with np.errstate(invalid="ignore"):
         shapes += [GeometryCollection(), LineString([(0, 0), (np.nan, 1)])]
-    index = pd.Index(list("abcdefgh"), name="key")
-    frame = gpd.GeoDataFrame({"v": range(8)}, geometry=shapes, index=index, crs=4326)
+        shapes += [Polygon([(0, 0), (np.nan, 0), (1, 1)])]
+    index = pd.Index(list("abcdefghi"), name="key")
+    frame = gpd.GeoDataFrame({"v": range(9)}, geometry=shapes, index=index, crs=4326)
     got = embed_frame(encoder(), frame, prefix="e")
     assert got.index.equals(index)
     assert list(got.columns) == ["e0", "e1", "e2", "e3", "e4"]
-    assert got.notna().all(axis=1).tolist() == [True, *[False] * 4, True, False, False]
-    assert got.isna().all(axis=1).sum() == 6
+    assert got.notna().all(axis=1).tolist() == [True, *[False] * 4, True, *[False] * 3]
+    assert got.isna().all(axis=1).sum() == 7
     assert embed_frame(encoder(), frame.iloc[:0]).shape == (0, 5)
     assert frame.geometry.iloc[5].equals(box(0, 0, 1, 1)), "the argument is not modified"
 

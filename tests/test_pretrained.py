@@ -86,6 +86,15 @@ def test_all_models_and_parts_can_be_saved(tmp_path: Path) -> None:
             assert again.state_dict()[key].equal(value)
 
 
+def test_a_part_that_is_there_twice(tmp_path: Path) -> None:
+    encoder = geoenc.LocationEncoder(geoenc.XYZ(), geoenc.FFN(3, 4))
+    model = geoenc.SumEncoder([encoder, encoder]).eval()
+    save_pretrained(model, tmp_path)
+    again = from_pretrained(tmp_path)
+    lonlat = geoenc.sampling.fibonacci(20)
+    assert torch.equal(again(lonlat), model(lonlat))
+
+
 def test_saving_again_replaces(tmp_path: Path) -> None:
     encoder(4).save_pretrained(str(tmp_path))
     other = encoder(7)

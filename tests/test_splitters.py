@@ -94,6 +94,21 @@ def test_samples_of_a_place_stay_together_whatever_it_is_called():
     assert sorted(folds) == [[0, 1], [2, 3], [4, 5]]
 
 
+@pytest.mark.parametrize("middle", [(10.0, 20.0), (180.0, -17.0), (0.0, 90.0)])
+def test_near_samples_stay_together_along_chains(middle):
+    lonlat = around(middle, 300)
+    splitter = PlaceKFold(3, within_km=40)
+    distance = great_circle_km(lonlat[:, None], lonlat[None])
+    place = splitter._blocks(lonlat)
+    linked = distance < 40
+    for _ in range(9):  # 2^9 > 300 steps
+        linked = (linked.double() @ linked.double()) > 0
+    assert (place[:, None] == place[None]).equal(linked)
+    assert 3 < len(place.unique()) < 300
+    for train, test in splitter.split(lonlat):
+        assert distance[train][:, test].min() >= 40
+
+
 def test_blocks_are_as_wide_at_the_pole_and_end_at_the_antimeridian():
     pole = torch.tensor([(lon, 89.0) for lon in range(-180, 180, 3)]).double()
     blocks = BlockKFold(2, degrees=10)._blocks(pole)
@@ -228,7 +243,9 @@ def test_scikit_learn_takes_them():
         (lambda: Checkerboard(5, km=5), "one of degrees and km"),
         (lambda: LeaveRegionOut("county"), "got 'county'"),
         (lambda: LeaveRegionOut().get_n_splits(), "pass the places"),
-        (lambda: Buffered(PlaceKFold(), 0.0), "use the splitter itself"),
+        (lambda: Buffered(PlaceKFold(), 0.0), "buffer_km above 0"),
+        (lambda: Buffered(PlaceKFold(), 20_016.0), "buffer_km above 0"),
+        (lambda: PlaceKFold(within_km=0.0), "within_km above 0"),
         (lambda: next(BlockKFold(5, degrees=90).split(WORLD[:3])), "fewer n_splits"),
         (lambda: next(Checkerboard(10).split([(1, 1), (2, 2)])), "smaller squares"),
         (lambda: next(LeaveRegionOut().split([(2, 48), (3, 48)])), "another level"),

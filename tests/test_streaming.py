@@ -18,6 +18,7 @@ import geoenc
 from geoenc import streaming
 from geoenc.cli import main
 from geoenc.streaming import embed_table
+from geoenc.tables import Table, open_table
 
 pq = pytest.importorskip("pyarrow.parquet")
 
@@ -265,6 +266,39 @@ def test_workers_write_the_same_file(encoder, folder: Path) -> None:
     assert Path("one.parquet").read_bytes() == Path("two.parquet").read_bytes()
 
 
+def test_workers_share_the_blocks(encoder, folder: Path, monkeypatch) -> None:
+    places(50).to_parquet("in.parquet")
+    run(encoder, "in.parquet", "one.parquet", block_rows=7)
+    there: list[list[str]] = []
+
+    def one_after_the_other(job, workers, progress) -> None:
+        for rank in range(workers):
+            job.run(rank, workers)
+            there.append(sorted(path.stem for path in job.folder.glob("*.arrow")))
+
+    monkeypatch.setattr(streaming, "_share", one_after_the_other)
+    run(encoder, "in.parquet", "two.parquet", block_rows=7, workers=3)
+    numbers = [[int(name) for name in names] for names in there]
+    assert numbers == [[0, 3, 6], [0, 1, 3, 4, 6, 7], list(range(8))]
+    assert Path("one.parquet").read_bytes() == Path("two.parquet").read_bytes()
+
+
+def test_an_error_in_a_worker_is_explained(folder: Path) -> None:
+    places(5).to_parquet("in.parquet")
+    encoder = geoenc.LocationEncoder(geoenc.XYZ(), geoenc.FFN(5, 4), geoenc.CyclicTime()).eval()
+    with pytest.raises(ValueError, match=r"expected time of shape .*in a worker"):
+        run(encoder, "in.parquet", "out.parquet", workers=2)
+
+
+def test_blocks_have_their_size_whatever_the_reader_gives(folder: Path, monkeypatch) -> None:
+    places(11).to_parquet("in.parquet")
+    whole = pq.read_table("in.parquet")
+    monkeypatch.setattr(Table, "_batches", lambda self, rows: whole.to_batches(max_chunksize=3))
+    found = list(open_table("in.parquet").blocks(5))
+    assert [one.num_rows for one in found] == [5, 5, 1]
+    assert [key for one in found for key in one["key"].to_pylist()] == list(range(11))
+
+
 def test_command_line(encoder, folder: Path, capsys) -> None:
     encoder.save_pretrained("model")
     (folder / "in.csv").write_text(CSV)
@@ -287,6 +321,9 @@ def test_errors_say_what_to_do(encoder, folder: Path) -> None:
     frame = gpd.GeoDataFrame(geometry=gpd.points_from_xy([1.0], [2.0]))
     frame.to_parquet("in.parquet")
     with pytest.raises(ValueError, match=r"known CRS .* frame.set_crs"):
+        run(encoder, "in.parquet", "out.parquet")
+    frame.set_crs(4326).to_parquet("in.parquet", geometry_encoding="geoarrow")
+    with pytest.raises(ValueError, match=r"as WKB in .*, got point"):
         run(encoder, "in.parquet", "out.parquet")
     places(2).assign(embedding=1).to_parquet("in.parquet")
     with pytest.raises(ValueError, match="expected no column 'embedding'"):

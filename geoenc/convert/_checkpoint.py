@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from geoenc.convert._reading import read, sha256
+from geoenc._files import sha256
+from geoenc.convert._reading import read
 
 
 @dataclass
@@ -66,7 +67,7 @@ class Checkpoint:
         else:
             self.problems.append(f"parameters: expected a dictionary, got {_shown(stated)}")
         for key, value in state.items() if isinstance(state, dict) else ():
-            if isinstance(key, str) and isinstance(value, Tensor):
+            if isinstance(key, str) and isinstance(value, Tensor) and _is_stored(value):
                 self.tensors[key] = value
             else:
                 self.problems.append(f"{key}: expected a tensor, got {_shown(value)}")
@@ -213,7 +214,18 @@ class Checkpoint:
         return model.eval()
 
 
+def _is_stored(value: Tensor) -> bool:
+    """Its numbers are in the file: not a shape alone, nor a few of them a million times."""
+    if value.device.type != "cpu":
+        return False
+    if value.layout != torch.strided:  # `take` tells
+        return True
+    return value.nbytes <= max(value.untyped_storage().nbytes(), 2**24)
+
+
 def _shown(value: Any) -> str:
+    if isinstance(value, Tensor):
+        return f"shape {tuple(value.shape)} without its numbers"
     return f"{type(value).__name__} {repr(value)[:60]}" if not isinstance(value, dict) else "a dict"
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from geoenc.coordinates import as_lonlat
 from geoenc.data import metadata as forms
 from geoenc.data.dataset import LocationDataset
 from geoenc.data.errors import DatasetNotFoundError
@@ -204,8 +205,15 @@ def read_published(
                 f"them, got {probs.shape[1]} columns; take the file of this data set"
             )
     dated = not np.isnan(samples.time).any()
+    try:
+        lonlat = as_lonlat(samples.lonlat, missing=True)
+    except ValueError as error:
+        raise ValueError(
+            f"places of {source.title} {split}: {error}; see what `geoenc data check` says of "
+            f"'{folder}'"
+        ) from error
     made = LocationDataset(
-        samples.lonlat,
+        lonlat,
         torch.from_numpy(samples.target),
         **columns,
         time=torch.from_numpy(samples.time % 1.0).float() if dated else None,

@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -130,7 +131,7 @@ def make_published(
         for split, start, size in zip(splits, starts, sizes, strict=False)
     }
     writer = _write_coco if source.places else _write_birds if source.metadata else _write_table
-    known = writer(source, folder, parts, num_classes, generator)
+    known = writer(_Made(source, folder, parts, num_classes, generator))
     for split, part in parts.items():
         _write_matrices(source, folder, split, part, generator)
     if source.subset:
@@ -164,17 +165,22 @@ def _entries(
     ]
 
 
-def _write_coco(
-    source: Published,
-    folder: Path,
-    parts: dict[str, LocationBatch],
-    num_classes: int,
-    generator: Generator | None,
-) -> Tensor:
+@dataclass
+class _Made:
+    """What is to be written as the files of one data set."""
+
+    source: Published
+    folder: Path
+    parts: dict[str, LocationBatch]
+    num_classes: int
+    generator: Generator | None
+
+
+def _write_coco(made: _Made) -> Tensor:
     known = torch.empty(0, dtype=torch.bool)
-    for split, part in parts.items():
+    for split, part in made.parts.items():
         count = len(part.lonlat)
-        ids = (torch.randperm(4 * count, generator=generator)[:count] + 1000).tolist()
+        ids = (torch.randperm(4 * count, generator=made.generator)[:count] + 1000).tolist()
         target = _given(part.target).tolist()
         annotations = [
             {"id": one, "image_id": one, "category_id": label}
@@ -182,30 +188,26 @@ def _write_coco(
         ]
         images = [{"id": one, "file_name": f"{split}/{one}.jpg"} for one in ids]
         described = {"images": images, "annotations": annotations[::-1]}
-        entries = _entries(part, generator, "date_c")
+        entries = _entries(part, made.generator, "date_c")
         if split == "train":
             known = torch.tensor([None not in (one["lon"], one["user_id"]) for one in entries])
         places = [{"id": one, **entry} for one, entry in zip(ids, entries, strict=True)]
-        _write_json(folder / source.labels[0].format(split=split), described)
-        _write_json(folder / source.places[0].format(split=split), places[::-1])
-    names = [f"class {number}" for number in range(num_classes)]
+        _write_json(made.folder / made.source.labels[0].format(split=split), described)
+        _write_json(made.folder / made.source.places[0].format(split=split), places[::-1])
+    names = [f"class {number}" for number in range(made.num_classes)]
     by_name = {name: number for number, name in enumerate(names)}
     listed = [{"id": number, "name": name} for number, name in enumerate(names)]
-    usual = by_name if source.title == "fMoW" else listed
-    _write_json(folder / source.categories[0], usual)
+    usual = by_name if made.source.title == "fMoW" else listed
+    _write_json(made.folder / made.source.categories[0], usual)
     return known
 
 
-def _write_birds(
-    source: Published,
-    folder: Path,
-    parts: dict[str, LocationBatch],
-    num_classes: int,
-    generator: Generator | None,
-) -> Tensor:
-    described: dict[str, Any] = {"classes": [f"class {number}" for number in range(num_classes)]}
-    for split, part in parts.items():
-        sources = {meta: _entries(part, generator) for meta in source.metadata}
+def _write_birds(made: _Made) -> Tensor:
+    described: dict[str, Any] = {
+        "classes": [f"class {number}" for number in range(made.num_classes)]
+    }
+    for split, part in made.parts.items():
+        sources = {meta: _entries(part, made.generator) for meta in made.source.metadata}
         described[split] = [
             {
                 "valid_image": True,
@@ -217,27 +219,21 @@ def _write_birds(
         ]
         unusable = {**described[split][0], "valid_image": False}
         described[split].insert(len(described[split]) // 2, unusable)
-    _write_json(folder / source.labels[0], described)
+    _write_json(made.folder / made.source.labels[0], described)
     return torch.empty(0, dtype=torch.bool)
 
 
-def _write_table(
-    source: Published,
-    folder: Path,
-    parts: dict[str, LocationBatch],
-    num_classes: int,
-    generator: Generator | None,
-) -> Tensor:
+def _write_table(made: _Made) -> Tensor:
     rows = [
         f"{'' if lon != lon else f'{lon:.5f}'},{'' if lon != lon else f'{lat:.5f}'},{label},{split}"
-        for split, part in parts.items()
+        for split, part in made.parts.items()
         for (lon, lat), label in zip(
             part.lonlat.tolist(), _given(part.target).tolist(), strict=True
         )
     ]
-    write_text(folder / source.labels[0], "\n".join(["lon,lat,class,split", *rows, ""]))
-    names = [f"{number},class {number}" for number in range(num_classes)]
-    write_text(folder / source.categories[0], "\n".join(["id,name", *names, ""]))
+    write_text(made.folder / made.source.labels[0], "\n".join(["lon,lat,class,split", *rows, ""]))
+    names = [f"{number},class {number}" for number in range(made.num_classes)]
+    write_text(made.folder / made.source.categories[0], "\n".join(["id,name", *names, ""]))
     return torch.empty(0, dtype=torch.bool)
 
 

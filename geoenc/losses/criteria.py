@@ -97,13 +97,14 @@ def inverse_length(x: Tensor) -> Tensor:
     return length.where(length > 0, 1).reciprocal()
 
 
-def through_unit_(grad: Tensor, x: Tensor) -> Tensor:
-    """The gradient by x of what has this gradient by x / |x|, written over it."""
+def through_unit(grad: Tensor, x: Tensor, factor: float | Tensor, out: Tensor) -> Tensor:
+    """``factor`` times the gradient by x of what has this gradient by x / |x|; out may be grad."""
     for rows in chunks(len(x), 256):  # which stay in the cache
-        own, inverse = wide(x[rows]), inverse_length(wide(x[rows]))
+        own = wide(x[rows])
+        inverse = inverse_length(own)
         along = torch.linalg.vecdot(own, grad[rows])[..., None] * inverse**2
-        grad[rows].addcmul_(own, along, value=-1).mul_(inverse)
-    return grad
+        torch.addcmul(grad[rows], own, along, value=-1, out=out[rows]).mul_(inverse * factor)
+    return out
 
 
 def once(backward: Callable[..., Any]) -> Callable[..., Any]:

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from geoenc.losses.criteria import chunks, once, through_unit_, unit, wide
+from geoenc.losses.criteria import chunks, inverse_length, once, wide
 from geoenc.losses.logits import check_sampled
 
 _NUMBERS_AT_ONCE = 2**17  # 512 KB, which stay in the cache
@@ -21,69 +21,87 @@ def multiclass_of_sampled(
         anchor and positive ``(B, D)``, negative ``(B, C, D)``; a scalar.
     """
     check_sampled(anchor, positive, negative)
-    return _Sampled.apply(anchor, positive, negative, 1 / temperature)
+    return _Sampled.apply(anchor, positive, negative, 1 / temperature)[0]
 
 
 def nce_of_sampled(anchor: Tensor, negative: Tensor, temperature: float) -> Tensor:
     """`nce` of `sampled` without a positive, in the same way."""
     check_sampled(anchor, None, negative)
-    return _Sampled.apply(anchor, None, negative, 1 / temperature)
+    return _Sampled.apply(anchor, None, negative, 1 / temperature)[0]
 
 
 class _Sampled(torch.autograd.Function):
-    @staticmethod
-    def forward(anchor: Tensor, positive: Tensor | None, negative: Tensor, scale: float) -> Tensor:
-        losses = wide(anchor).new_empty(len(anchor))
-        for rows in chunks(len(anchor), _rows_at_once(negative)):
-            logits, _, _ = _sampled_logits(anchor, positive, negative, scale, rows)
-            if positive is None:
-                losses[rows] = F.softplus(logits).sum(1) / max(logits.shape[1], 1)
-            else:
-                losses[rows] = logits.logsumexp(1) - logits[:, 0]
-        return losses.mean()
+    """Only cosines are kept, as d cos(a, c) / dc = (a / |a| - cos(a, c) c / |c|) / |c|."""
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    def forward(
+        anchor: Tensor, positive: Tensor | None, negative: Tensor, scale: float
+    ) -> tuple[Tensor, Tensor]:
+        sources = _sources(positive, negative)
+        cosines = wide(anchor).new_empty(len(anchor), sum(part.shape[1] for part in sources))
+        for rows in chunks(len(anchor), _rows_at_once(negative)):
+            own, start = wide(anchor[rows])[:, None], 0
+            inverse = inverse_length(own)
+            for source in sources:
+                columns = wide(source[rows])
+                part = slice(start, start + columns.shape[1])
+                lengths = (inverse * inverse_length(columns)).squeeze(2)
+                cosines[rows, part] = torch.linalg.vecdot(own, columns) * lengths
+                start = part.stop
+        logits = cosines * scale
+        if positive is None:
+            losses = F.softplus(logits).sum(1) / max(logits.shape[1], 1)
+        else:
+            losses = logits.logsumexp(1) - logits[:, 0]
+        return losses.mean(), cosines
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
         anchor, positive, negative, ctx.scale = inputs
-        ctx.save_for_backward(anchor, positive, negative)
+        ctx.mark_non_differentiable(output[1])
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(anchor, positive, negative, output[1])
 
     @staticmethod
     @once
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        anchor, positive, negative = ctx.saved_tensors
-        to_anchor, to_negative = torch.empty_like(wide(anchor)), torch.empty_like(wide(negative))
-        to_positive = None if positive is None else torch.empty_like(to_anchor)
+    def backward(ctx: Any, grad: Tensor | None, *_: Any) -> tuple[Tensor | None, ...]:
+        if grad is None:
+            return (None,) * 4
+        anchor, positive, negative, cosines = ctx.saved_tensors
+        if positive is None:
+            slope = (cosines * ctx.scale).sigmoid_() / max(cosines.shape[1], 1)
+        else:
+            slope = (cosines * ctx.scale).softmax(1)
+            slope[:, 0] -= 1
+        slope *= ctx.scale / max(len(anchor), 1) * grad
+        along = (slope * cosines)[..., None]
+        slope = slope[..., None]
+        sources = _sources(positive, negative)
+        to_anchor, *made = (torch.empty_like(wide(x)) for x in (anchor, *sources))
         for rows in chunks(len(anchor), _rows_at_once(negative)):
-            logits, units, columns = _sampled_logits(anchor, positive, negative, ctx.scale, rows)
-            if positive is None:
-                slope = logits.sigmoid() / max(logits.shape[1], 1)
-            else:
-                slope = logits.softmax(1)
-                slope[:, 0] -= 1
-            slope = slope * (ctx.scale / len(anchor) * grad)
-            to_anchor[rows] = (slope[:, None] @ columns).squeeze(1)
-            to_columns = slope[..., None] * units[:, None]
-            if to_positive is not None:
-                to_positive[rows] = to_columns[:, 0]
-            to_negative[rows] = to_columns if positive is None else to_columns[:, 1:]
-        if to_positive is not None:
-            through_unit_(to_positive, positive)
-        through_unit_(to_anchor, anchor)
-        through_unit_(to_negative, negative)
-        return to_anchor, to_positive, to_negative, None
+            own, start = wide(anchor[rows])[:, None], 0
+            inverse = inverse_length(own)
+            to_own = to_anchor[rows]
+            torch.mul(own[:, 0], -along[rows].sum(1) * inverse[:, 0] ** 2, out=to_own)
+            for source, to_source in zip(sources, made, strict=True):
+                columns, part = wide(source[rows]), slice(start, start + source.shape[1])
+                of_columns = inverse_length(columns)
+                weight = slope[rows, part] * inverse * of_columns
+                to_own += (columns * weight).sum(1)
+                torch.mul(own, weight, out=to_source[rows]).addcmul_(
+                    columns, along[rows, part] * of_columns**2, value=-1
+                )
+                start = part.stop
+        *to_positive, to_negative = made
+        return to_anchor, to_positive[0].squeeze(1) if to_positive else None, to_negative, None
+
+
+def _sources(positive: Tensor | None, negative: Tensor) -> list[Tensor]:
+    return [negative] if positive is None else [positive[:, None], negative]
 
 
 def _rows_at_once(wide_rows: Tensor) -> int:
     return max(_NUMBERS_AT_ONCE // max(wide_rows[:1].numel(), 1), 1)
-
-
-def _sampled_logits(
-    anchor: Tensor, positive: Tensor | None, negative: Tensor, scale: float, rows: slice
-) -> tuple[Tensor, Tensor, Tensor]:
-    units, columns = unit(anchor[rows]), unit(negative[rows])
-    if positive is not None:
-        columns = torch.cat([unit(positive[rows])[:, None], columns], 1)
-    return torch.linalg.vecdot(units[:, None], columns) * scale, units, columns
 
 
 def presence_absence(logits: Tensor, target: Tensor | None, positive_weight: float) -> Tensor:

@@ -11,12 +11,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from geoenc.distributed import is_distributed
-from geoenc.losses.criteria import chunks, once, through_unit_, unit
+from geoenc.losses.criteria import chunks, inverse_length, once, through_unit, unit, wide
 from geoenc.losses.logits import in_batch_columns
 
 _ROWS = {"cpu": 256}  # of logits at a time; fewer would slow down the products of matrices
 _ROWS_ELSEWHERE = 1024
-_FEW_LOGITS = 2**21  # 8 MB: at a time, however many rows that are
+_FEW_LOGITS = 2**19  # 2 MB, which stay in the cache: at a time, however many rows that are
 _KEPT_LOGITS = 2**24  # 64 MB: `symmetric_in_batch` makes more than these twice
 _BOUNDED = 1 / 64  # the least temperature at which sums of exp(cosine / temperature) are safe
 
@@ -52,7 +52,9 @@ def multiclass_in_batch(
     Shape:
         anchor ``(B, D)``, columns ``(K, D)``; a scalar.
     """
-    return _OneWay.apply(anchor, columns, 1 / temperature, first, False, torch.is_grad_enabled())[0]
+    criterion = "bounded" if _is_at_least(_BOUNDED, temperature) else "multiclass"
+    grad = torch.is_grad_enabled()
+    return _OneWay.apply(anchor, columns, 1 / temperature, first, criterion, grad)[0]
 
 
 def nce_in_batch(
@@ -62,7 +64,8 @@ def nce_in_batch(
 
     It judges pairs one by one: if rows and columns are equally many, it is its own reverse.
     """
-    return _OneWay.apply(anchor, columns, 1 / temperature, first, True, torch.is_grad_enabled())[0]
+    grad = torch.is_grad_enabled()
+    return _OneWay.apply(anchor, columns, 1 / temperature, first, "nce", grad)[0]
 
 
 def symmetric_in_batch(anchor: Tensor, columns: Tensor, temperature: float | Tensor) -> Tensor:
@@ -93,8 +96,13 @@ def _rows_at_once(anchor: Tensor, columns: Tensor) -> int:
     return min(len(anchor), max(few, _ROWS.get(anchor.device.type, _ROWS_ELSEWHERE)))
 
 
+def _scaled(anchor: Tensor, scale: float | Tensor) -> Tensor:
+    own = wide(anchor)
+    return own * (inverse_length(own) * scale)
+
+
 class _OneWay(torch.autograd.Function):
-    """The loss, and its gradients by anchor, columns and scale, the inverse temperature."""
+    """The loss, and its gradients by anchor, unit columns and scale, the inverse temperature."""
 
     @staticmethod
     def forward(
@@ -102,29 +110,26 @@ class _OneWay(torch.autograd.Function):
         columns: Tensor,
         scale: float | Tensor,
         first: int,
-        binary: bool,
+        criterion: str,
         with_gradient: bool,
     ) -> tuple[Tensor, ...]:
         candidates, size = unit(columns), _rows_at_once(anchor, columns)
         buffer = candidates.new_empty(size, len(columns))
-        to_anchor, to_columns = candidates.new_zeros(anchor.shape), torch.zeros_like(candidates)
+        to_anchor = candidates.new_empty(anchor.shape if with_gradient else 0)
+        to_columns = candidates.new_zeros(columns.shape if with_gradient else 0)
         losses, to_scale = candidates.new_empty(len(anchor)), candidates.new_zeros(())
-        criterion = _nce_rows if binary else _multiclass_rows
         for rows in chunks(len(anchor), size):
-            units = unit(anchor[rows])
-            scaled = units * scale
-            logits = torch.mm(scaled, candidates.mT, out=buffer[: len(units)])
-            own = logits.diagonal(first + rows.start)[: len(units)]
-            losses[rows], slope = criterion(logits, own)
+            scaled = _scaled(anchor[rows], scale)
+            logits = torch.mm(scaled, candidates.mT, out=buffer[: len(scaled)])
+            own = logits.diagonal(first + rows.start)[: len(scaled)]
+            losses[rows], slope, factor = _CRITERIA[criterion](logits, own)
             if with_gradient:
-                grad = torch.mm(slope, candidates, out=to_anchor[rows])
-                to_columns.addmm_(slope.mT, scaled)
+                grad = torch.mm(slope, candidates, out=to_anchor[rows]).mul_(factor)
                 if isinstance(scale, Tensor):
-                    to_scale += torch.linalg.vecdot(units, grad).sum()
-        count = max(len(anchor), 1)
-        through_unit_(to_anchor, anchor).mul_(scale / count)
-        through_unit_(to_columns, columns).div_(count)
-        return losses.mean(), to_anchor, to_columns, to_scale / count
+                    to_scale += torch.linalg.vecdot(scaled, grad).sum()
+                to_columns.addmm_(slope.mT, scaled.mul_(factor))
+                through_unit(grad, anchor[rows], scale, out=grad)
+        return losses.mean(), to_anchor, to_columns, to_scale / scale
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -137,28 +142,45 @@ class _OneWay(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor | None, *_: Any) -> tuple[Tensor | None, ...]:
         if grad is None:
             return (None,) * 6
-        made = zip(ctx.saved_tensors[2:], ctx.needs_input_grad[:3], strict=True)
-        return *(grad * gradient if needed else None for gradient, needed in made), None, None, None
+        anchor, columns, to_anchor, to_columns, to_scale = ctx.saved_tensors
+        factor, needed = grad / max(len(anchor), 1), ctx.needs_input_grad
+        made: list[Tensor | None] = [None] * len(needed)
+        if needed[0]:
+            made[0] = to_anchor * factor
+        if needed[1]:
+            made[1] = through_unit(to_columns, columns, factor, torch.empty_like(to_columns))
+        if needed[2]:
+            made[2] = to_scale * factor
+        return tuple(made)
 
 
-def _multiclass_rows(logits: Tensor, own: Tensor) -> tuple[Tensor, Tensor]:
-    """-log softmax of each row's own column, and its gradient, written over the logits."""
-    right, top = own.clone(), logits.amax(1, keepdim=True)
-    softmax = logits.sub_(top).exp_()
-    total = softmax.sum(1, keepdim=True)
-    softmax.div_(total)
-    own.sub_(1)
-    return (top + total.log()).squeeze(1) - right, softmax
+def _multiclass_rows(logits: Tensor, own: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """-log softmax of each row's own column; its gradient, written over the logits, and a factor.
+
+    The factor is what each row of the gradient must still be multiplied by.
+    """
+    return _bounded_rows(logits.sub_(logits.amax(1, keepdim=True)), own)
 
 
-def _nce_rows(logits: Tensor, own: Tensor) -> tuple[Tensor, Tensor]:
-    """-log sigma of the own column and mean of -log(1 - sigma) of the others, and the gradient."""
+def _bounded_rows(logits: Tensor, own: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The same where no logit is so large that its exponential needs a shift."""
+    right = own.clone()
+    total = logits.exp_().sum(1, keepdim=True)
+    own.sub_(total.squeeze(1))
+    return total.log().squeeze(1) - right, logits, total.reciprocal()
+
+
+def _nce_rows(logits: Tensor, own: Tensor) -> tuple[Tensor, Tensor, float]:
+    """-log sigma of the own column and mean of -log(1 - sigma) of the others; gradient, factor."""
     right, others = own.clone(), max(logits.shape[1] - 1, 1)
     own.fill_(-torch.inf)
     absent = torch.cat([F.softplus(few).sum(1) for few in logits.split(16)]) / others
-    slope = logits.sigmoid_().div_(others)
-    own.copy_(right.neg().sigmoid_().neg_())
-    return F.softplus(-right) + absent, slope
+    slope = logits.sigmoid_()
+    own.copy_(right.neg().sigmoid_().mul_(-others))
+    return F.softplus(-right) + absent, slope, 1 / others
+
+
+_CRITERIA = {"multiclass": _multiclass_rows, "bounded": _bounded_rows, "nce": _nce_rows}
 
 
 class _Symmetric(torch.autograd.Function):
@@ -181,7 +203,7 @@ class _Symmetric(torch.autograd.Function):
         of_columns = candidates.new_zeros(batch)
         top = candidates.new_full((batch,), -torch.inf)
         for rows in chunks(batch, size):
-            scaled = unit(anchor[rows]) * scale
+            scaled = _scaled(anchor[rows], scale)
             into = kept[rows] if keep else buffer[: len(scaled)]
             logits = torch.mm(scaled, candidates.mT, out=into)
             square = logits[:, :batch]
@@ -226,8 +248,8 @@ class _Symmetric(torch.autograd.Function):
             of_rows = of_rows.reciprocal()
             of_columns = F.pad(of_columns.reciprocal(), (0, len(columns) - batch))
         for rows in chunks(batch, size):
-            units = unit(anchor[rows])
-            scaled, spare, slope = units * scale, buffer[: len(units)], work[: len(units)]
+            scaled = _scaled(anchor[rows], scale)
+            spare, slope = buffer[: len(scaled)], work[: len(scaled)]
             logits = kept[rows] if len(kept) else torch.mm(scaled, candidates.mT, out=spare)
             if ctx.bounded:
                 exponential = logits if len(kept) else logits.exp_()
@@ -236,12 +258,13 @@ class _Symmetric(torch.autograd.Function):
                 torch.sub(logits, of_rows[rows], out=slope).exp_()
                 reverse = torch.sub(logits[:, :batch], of_columns, out=spare[:, :batch])
                 slope[:, :batch].add_(reverse.exp_())
-            slope.diagonal(rows.start)[: len(units)].sub_(2)
+            slope.diagonal(rows.start)[: len(scaled)].sub_(2)
             made = torch.mm(slope, candidates, out=to_anchor[rows])
             to_columns.addmm_(slope.mT, scaled)
             if given:
-                to_scale += torch.linalg.vecdot(units, made).sum()
+                to_scale += torch.linalg.vecdot(scaled, made).sum()
         factor = grad / (2 * batch)
-        through_unit_(to_anchor, anchor).mul_(scale * factor)
-        through_unit_(to_columns, columns).mul_(factor)
-        return to_anchor, to_columns, to_scale * factor if given else None, None, None
+        through_unit(to_anchor, anchor, scale * factor, out=to_anchor)
+        through_unit(to_columns, columns, factor, out=to_columns)
+        to_scale = to_scale * factor / scale
+        return to_anchor, to_columns, to_scale if given else None, None, None

@@ -356,8 +356,13 @@ def load_config(
         3
     """
     values = _read("csp" if path is None else path)
+    if quick and not values.get("quick"):
+        raise ValueError(
+            f"expected a table [quick] in the settings {str(path)!r} for a quick run, got none; "
+            "leave --quick out and make it smaller with key=value, for example table.seeds=1"
+        )
     if quick:
-        values = merged(values, values.get("quick", {}))
+        values = merged(values, values["quick"])
     config = _parsed(values, overrides)
     unknown = [name for name in config.table.methods if name not in config.methods]
     if unknown:

@@ -261,6 +261,12 @@ def _batches(
     kept: Tensor, settings: Pretrain | Finetune, target: Tensor | None, generator: Generator
 ) -> list[Tensor]:
     """Row numbers of one epoch, batch by batch, at least one for each process."""
+    if len(kept) < world_size():
+        raise ValueError(
+            f"expected a sample to train on for each of {world_size()} processes, got {len(kept)} "
+            "with a place, and a label where it is needed; see what `geoenc data check` says of "
+            "the files"
+        )
     if settings.batches == "shuffled":
         rows = kept[torch.randperm(len(kept), generator=generator)]
     else:

@@ -60,8 +60,10 @@ def plan(config: Config, images: GeotaggedImages | None = None) -> str:
             "memory",
         )
         rows: list[tuple[str, ...]] = [head]
+        generator = Generator().manual_seed(config.seed)
+        labelled = [source.labelled(share, generator) for share in config.table.fractions]
         for method in config.methods:
-            estimate = _estimate(for_method(config, method), source)
+            estimate = _estimate(for_method(config, method), source, labelled)
             total += estimate.seconds
             rows.append((method, *estimate.cells()))
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -105,13 +107,12 @@ class _Estimate:
         )  # fmt: skip
 
 
-def _estimate(config: Config, source: Source) -> _Estimate:
+def _estimate(config: Config, source: Source, labelled: list[Tensor]) -> _Estimate:
     """Of one method, all seeds and shares of labels together."""
     made = _Estimate()
     if not config.use_location or config.prior:
         return made
-    seeds, generator = config.table.seeds, Generator().manual_seed(config.seed)
-    labelled = [source.labelled(fraction, generator) for fraction in config.table.fractions]
+    seeds = config.table.seeds
     if config.joint.location != "none":
         trial = _trial(config, "joint", source)
         made.parameters = trial.parameters

@@ -24,7 +24,7 @@ from geoenc.data.published import READERS, load_classes, load_subset
 from geoenc.data.samplers import few_shot
 from geoenc.data.splits import block_split, random_split
 from geoenc.recipes.batches import required
-from geoenc.recipes.config import Config
+from geoenc.recipes.config import Config, for_method
 from geoenc.recipes.image import classify_images
 
 logger = logging.getLogger(__name__)
@@ -89,15 +89,27 @@ class PublishedSource(Source):
         self.classes = load_classes(data.name, data.path)
         self.num_classes = len(self.classes)
         self.train = self._read("train", predictions="")
+        self._subsets: dict[float, Tensor] = {}
+        seeing = [method for method in config.methods if _sees(for_method(config, method))]
+        if seeing and self.train.features is None:
+            raise DatasetNotFoundError(
+                f"expected features {data.features!r} of {data.name} in root={data.path!r} for "
+                f"the rows {', '.join(seeing)}, got none; get the file "
+                "(docs/how-to/get-the-datasets.md), or leave these rows out with table.methods"
+            )
 
     def labelled(self, fraction: float, generator: Generator) -> Tensor:
         """The published rows, if their file is there; others are drawn."""
         target = required(self.train.target, "target")
+        if fraction in self._subsets:
+            return self._subsets[fraction]
         if fraction < 1:
             try:
-                return load_subset(self.config.data.name, self.config.data.path, fraction)
+                found = load_subset(self.config.data.name, self.config.data.path, fraction)
             except DatasetNotFoundError as error:
                 logger.info("%s; labels are drawn", error)
+            else:
+                return self._subsets.setdefault(fraction, found)
         return few_shot(target, fraction, generator=generator)
 
     def judged(
@@ -113,8 +125,8 @@ class PublishedSource(Source):
         if stored and whole.image_probs is None:
             raise DatasetNotFoundError(
                 f"expected P(y | image) of {data.name} '{split}' for {fraction:.0%} of the labels "
-                f"in root={data.path!r}, got none; get the file (docs/how-to/get-the-datasets.md), "
-                "or set data.predictions to probe or none"
+                f"in root={data.path!r}, got none; get the file, which `geoenc data check` names "
+                "(docs/how-to/get-the-datasets.md), or set data.predictions to probe or none"
             )
         generator = Generator().manual_seed(self.config.seed)
         held_out = round(len(whole) * data.validation)
@@ -158,6 +170,12 @@ class PublishedSource(Source):
             without = read(features="")
             logger.warning("%s; methods that need these features cannot run", error)
             return without
+
+
+def _sees(config: Config) -> bool:
+    """Whether a method trains on image features."""
+    place = config.use_location and not config.prior
+    return place and (config.joint.location != "none" or config.pretrain.objective != "none")
 
 
 def sources(

@@ -150,6 +150,35 @@ def test_cut_files(share: float, zipped: bool, tmp_path: Path) -> None:
         read(path)
 
 
+def test_a_changed_number_is_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "file.pt"
+    torch.save({"a": torch.full((50,), 0.1), "b": torch.ones(3)}, path)
+    data = path.read_bytes()
+    number = torch.tensor(0.1).numpy().tobytes()
+    path.write_bytes(data.replace(number, bytes(4), 1))
+    with pytest.raises(ValueError, match=r"checksum of file/data/0 in it is another; fetch"):
+        read(path)
+    whole = torch.serialization.get_crc32_options()
+    torch.serialization.set_crc32_options(False)
+    try:
+        torch.save({"a": torch.full((50,), 0.1)}, path)
+    finally:
+        torch.serialization.set_crc32_options(whole)
+    assert read(path)["a"].tolist() == [torch.tensor(0.1).item()] * 50
+
+
+@pytest.mark.parametrize(
+    "value",
+    [torch.zeros(3, 7, device="meta"), torch.zeros(()).expand(2**20, 2**20)],
+    ids=["meta", "repeated"],
+)
+def test_shapes_without_numbers(value: torch.Tensor, tmp_path: Path) -> None:
+    path = tmp_path / "file.pt"
+    torch.save({"neural_network.weight": value, "neural_network.bias": torch.zeros(3)}, path)
+    with pytest.raises(ValueError, match=r"weight: expected a tensor, got shape \(\d+, \d+\) w"):
+        convert.locationencoder(path, positional_encoding_name="direct")
+
+
 def test_safetensors(tmp_path: Path) -> None:
     from safetensors.torch import save_file
 

@@ -11,7 +11,7 @@ import geoenc
 from geoenc.losses import in_batch, multiclass, nce, rowwise, sampled, tiled
 from geoenc.losses.criteria import unit
 
-CHUNKS = [(256, 2**21, 2**24), (1, 0, 0), (3, 0, 0), (3, 0, 2**24), (4, 7, 0)]
+CHUNKS = [(256, 2**19, 2**24), (1, 0, 0), (3, 0, 0), (3, 0, 2**24), (4, 7, 0)]
 TOLERANCE = {"multiclass": 1e-11, "nce": 1e-9}  # softplus rounds to its argument beyond 20
 TEMPERATURES = [0.01, 1 / 64, 0.07, 1.0, 20.0]
 
@@ -113,7 +113,7 @@ def plain_csp(loss: geoenc.CSPLoss, views: list[Tensor]) -> Tensor:
 
 @pytest.mark.parametrize("criterion", ["multiclass", "nce"])
 @pytest.mark.parametrize("symmetric", [True, False])
-@pytest.mark.parametrize("temperature", [0.01, 0.1, 1.0])
+@pytest.mark.parametrize("temperature", [0.01, 1 / 64, 0.1, 1.0])
 def test_float32_agrees_with_float64_autograd(
     criterion: str, symmetric: bool, temperature: float
 ) -> None:

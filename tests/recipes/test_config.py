@@ -35,6 +35,11 @@ def test_overrides_win_and_keep_their_type() -> None:
     assert config.encoder.position["name"] == "Space2VecGrid"
 
 
+def test_quick_needs_its_table() -> None:
+    with pytest.raises(ValueError, match=r"expected a table \[quick\] in .*csp-paper-fmow"):
+        load_config("csp-paper-fmow", quick=True)
+
+
 def test_quick_applies_its_table() -> None:
     assert load_config(quick=True).table.seeds == 1
     assert load_config(quick=True).methods == load_config().methods

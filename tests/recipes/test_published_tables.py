@@ -209,11 +209,28 @@ def test_what_is_missing_is_named(tmp_path) -> None:
     both = [*settings[:-1], 'table.methods=["Sup. Only (grid)"]', "table.fractions=[1.0]"]
     assert study.run(load_config("csp-paper-inat2018", both), tmp_path / "both")["scores"]
     needy = [*both[:-2], 'table.methods=["MSE"]', "table.fractions=[1.0]"]
-    with pytest.raises(ValueError, match="expected a data set with features"):
+    with pytest.raises(DatasetNotFoundError, match=r"expected features 'pretrain'.*the rows MSE"):
         study.run(load_config("csp-paper-inat2018", needy), tmp_path / "needy")
+    assert not (tmp_path / "needy/scores.jsonl").exists()
     nowhere = load_config("csp-paper-inat2018", [*TINY, f"data.path={tmp_path / 'nowhere'}"])
     with pytest.raises(DatasetNotFoundError, match="iNat2018 not found"):
         study.run(nowhere, tmp_path / "none")
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        ({"lon": 0.0, "lat": 4e5}, "places of iNat2018 train: latitude .* is outside"),
+        ({"lon": None, "lat": None}, "expected a sample to train on.*got 0 with a place"),
+    ],
+)
+def test_places_that_cannot_be_used_are_named(tmp_path, damage: dict, words: str) -> None:
+    settings = [*TINY, published("inat2018", tmp_path), 'table.methods=["CSP-MC-BLD"]']
+    file = tmp_path / "inat_2018/train2018_locations.json"
+    file.write_text(json.dumps([one | damage for one in json.loads(file.read_text())]))
+    config = load_config("csp-paper-inat2018", [*settings, "table.fractions=[1.0]"])
+    with pytest.raises(ValueError, match=words):
+        study.run(config, tmp_path / "run")
 
 
 def test_a_linear_probe_stands_in_for_stored_predictions(tmp_path) -> None:
