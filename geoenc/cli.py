@@ -3,6 +3,7 @@
 import inspect
 import logging
 import math
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -33,19 +34,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options.settings = [*getattr(options, "settings", []), *rest]
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
-        if options.command == "run":
-            return run(options)
-        if options.command == "data":
-            return data(options)
-        if options.command == "compare":
-            return compare(options)
-        if options.command == "bias":
-            return bias(options)
-        if options.command == "convert":
-            return convert(options)
-        if options.command == "embed":
-            return embed(options)
-        return list_components(options)
+        status = COMMANDS[options.command](options)
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:  # whoever reads the output has seen enough, as in ``| head``
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except KeyboardInterrupt:
         print("\ninterrupted; the same command goes on where it was", file=sys.stderr)
         return 130
@@ -292,6 +286,17 @@ def properties(encoder: Any) -> dict[str, Any]:
 
 def _formula(cls: Any) -> str:
     return (cls.__doc__ or "").strip().partition("\n")[0].replace("``", "")
+
+
+COMMANDS = {
+    "run": run,
+    "list": list_components,
+    "compare": compare,
+    "bias": bias,
+    "convert": convert,
+    "embed": embed,
+    "data": data,
+}
 
 
 def _parser() -> Any:

@@ -114,3 +114,11 @@ def test_the_recipe_runs_on_a_table_of_the_user(tmp_path, capsys) -> None:
     assert code == 0, shown.err
     assert "CSP-MC-BLD" in shown.out
     assert "blocked split" in shown.out
+
+
+def test_a_reader_that_leaves_early_is_no_error() -> None:
+    """As in ``geoenc list pretrained | head -1``."""
+    command = f"{sys.executable} -m geoenc list position | head -1"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+    assert done.stdout.count("\n") == 1

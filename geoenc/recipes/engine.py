@@ -353,7 +353,7 @@ def patience(epochs: int, validation: object) -> int:
     """As many epochs as asked for, if there is a validation part to be patient about."""
     if epochs > 0 and validation is None:
         raise ValueError(
-            f"expected a validation part for patience={epochs}, got none; hold one out, or set "
-            "patience=0"
+            f"expected a validation part for patience={epochs}, got none; hold one out, for "
+            "example with data.validation=0.2, or set patience=0"
         )
     return epochs
