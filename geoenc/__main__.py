@@ -1,0 +1,7 @@
+"""``python -m geoenc`` is the command ``geoenc``."""
+
+import sys
+
+from geoenc.cli import main
+
+sys.exit(main())
