@@ -339,9 +339,7 @@ def _parser() -> Any:
     command.add_argument("file", metavar="FILE", help="predictions, or lon, lat, correct")
     command.add_argument("--json", action="store_true", help="the numbers as JSON")
     command.add_argument("--map", metavar="OUT.png", help="draw maps of accuracy and bias")
-    command.add_argument(
-        "--radius-km", type=float, default=100.0, help="of a neighbourhood (100)"
-    )
+    command.add_argument("--radius-km", type=float, default=100.0, help="of a neighbourhood (100)")
     command = commands.add_parser(
         "convert", help="a released model of another project as a folder of ours"
     )

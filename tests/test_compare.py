@@ -96,9 +96,7 @@ def test_other_samples_and_other_classes_are_refused() -> None:
     target = torch.tensor([0, 1, 2])
     first = predicted(1.0, target)
     for sample in (torch.tensor([0, 1, 3]), ["0", "1", "2"]):
-        with pytest.raises(
-            ValueError, match=r"the same samples, got 3 and 3, of which [02] are"
-        ):
+        with pytest.raises(ValueError, match=r"the same samples, got 3 and 3, of which [02] are"):
             compare_predictions(first, predicted(1.0, target, sample))
     with pytest.raises(ValueError, match=r"same class of each sample .* got 2 samples of 3"):
         compare_predictions(first, predicted(1.0, torch.tensor([0, 2, 1])))

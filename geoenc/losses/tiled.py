@@ -4,6 +4,7 @@ Embeddings come as they are. Each function normalises them and leads the gradien
 that by itself: unit vectors and their gradients would take more memory than the logits do.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -180,7 +181,12 @@ def _nce_rows(logits: Tensor, own: Tensor) -> tuple[Tensor, Tensor, float]:
     return F.softplus(-right) + absent, slope, 1 / others
 
 
-_CRITERIA = {"multiclass": _multiclass_rows, "bounded": _bounded_rows, "nce": _nce_rows}
+_Criterion = Callable[[Tensor, Tensor], tuple[Tensor, Tensor, float | Tensor]]
+_CRITERIA: dict[str, _Criterion] = {
+    "multiclass": _multiclass_rows,
+    "bounded": _bounded_rows,
+    "nce": _nce_rows,
+}
 
 
 class _Symmetric(torch.autograd.Function):

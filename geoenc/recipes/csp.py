@@ -32,7 +32,7 @@ from geoenc.recipes.batches import check_finite, fetched, required, share, store
 from geoenc.recipes.config import Config, Finetune, Pretrain
 from geoenc.recipes.engine import Training, adam, autocast, patience, seeded
 
-_ROWS_TO_JUDGE = 512
+_ROWS_TO_JUDGE = 1024  # fewer leave gaps in the heap that no later matrix of scores fits into
 
 
 def pretrain(

@@ -45,5 +45,7 @@ def test_wavelengths() -> None:
 
 @pytest.mark.parametrize("num", [0, -1, 31])
 def test_refuses(num: int) -> None:
-    with pytest.raises(ValueError, match=r"expected num_frequencies (as an integer )?of at .*, got"):
+    with pytest.raises(
+        ValueError, match=r"expected num_frequencies (as an integer )?of at .*, got"
+    ):
         geoenc.NeRF(num)
