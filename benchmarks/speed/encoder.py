@@ -105,9 +105,8 @@ def measure(name: str, o: argparse.Namespace) -> None:
             "share_of_limit": limit / min(seconds[way]), "cosine_loss": off,
         }  # fmt: skip
         limits.append(o.out, record)
-        ratios = ["" if one is None else f"{one:.1f}" for one in list(times.values())[2:]]
         print(
-            f"  {way:24}{1e9 * min(seconds[way]) / count:12,.0f}{ratios[0]:>8}{ratios[1]:>9}"
+            f"  {way:24}{1e9 * min(seconds[way]) / count:12,.0f}{limits.shown(times)}"
             f"{record['share_of_limit']:7.0%}{'' if off is None else f'{off:.0e}':>12}"
         )
 

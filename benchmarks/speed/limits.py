@@ -84,6 +84,12 @@ def compared(seconds: Mapping[str, list[float]], peer: str) -> dict[str, dict[st
     }
 
 
+def shown(times: Mapping[str, float | None]) -> str:
+    """Both ratios of `compared` as two columns of a printed table; empty where no peer ran."""
+    ratios = (times["ratio"], times["ratio_of_medians"])
+    return "".join(f"{'' if one is None else f'{one:.1f}':>{8 + n}}" for n, one in enumerate(ratios))
+
+
 def in_new_process(module: str, *arguments: Any) -> dict[str, float]:
     """What ``python -m module --peak-of [arguments]`` prints; nothing if it fails."""
     command = [sys.executable, "-m", module, "--peak-of", json.dumps(arguments)]

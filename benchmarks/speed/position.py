@@ -122,9 +122,8 @@ def measure(name: str, ways: dict[str, Way], errors: dict[str, float], o: Any) -
             "write_existing": o.limit, "max_error": off,
         }  # fmt: skip
         limits.append(o.out, record)
-        ratios = ["" if one is None else f"{one:.1f}" for one in list(times.values())[2:]]
         print(
-            f"  {way:30}{1e3 * short:9.1f}{o.places / short:13,.0f}{ratios[0]:>8}{ratios[1]:>9}"
+            f"  {way:30}{1e3 * short:9.1f}{o.places / short:13,.0f}{limits.shown(times)}"
             f"{record['share_of_limit']:7.0%}{'' if off is None else f'{off:.0e}':>9}"
         )
 
