@@ -25,6 +25,7 @@ from torch import Tensor
 from benchmarks.shared import RESULTS, ROOT
 
 FILE = RESULTS / "speed" / "limits.jsonl"
+RATIOS = ("ratio", "ratio_of_medians")
 FEATURES, CODE, HIDDEN, OUT, VIEWS = 2048, 128, 512, 256, 3
 
 
@@ -86,8 +87,8 @@ def compared(seconds: Mapping[str, list[float]], peer: str) -> dict[str, dict[st
 
 def shown(times: Mapping[str, float | None]) -> str:
     """Both ratios of `compared` as two columns of a printed table; empty where no peer ran."""
-    ratios = (times["ratio"], times["ratio_of_medians"])
-    return "".join(f"{'' if one is None else f'{one:.1f}':>{8 + n}}" for n, one in enumerate(ratios))
+    texts = ["" if times[key] is None else f"{times[key]:.1f}" for key in RATIOS]
+    return f"{texts[0]:>8}{texts[1]:>9}"
 
 
 def in_new_process(module: str, *arguments: Any) -> dict[str, float]:

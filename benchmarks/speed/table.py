@@ -14,12 +14,12 @@ from typing import Any
 
 from benchmarks.report import filled
 from benchmarks.shared import RESULTS
+from benchmarks.speed.limits import RATIOS
 from geoenc._files import write_text
 
 FOLDER = RESULTS / "speed"
 README = Path(__file__).resolve().parent / "README.md"
 EPOCH = 437_000
-RATIOS = ("ratio", "ratio_of_medians")
 
 Record = dict[str, Any]
 
