@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import geoenc
-from geoenc.cli import example, properties, required
 from geoenc.component import Component
+from geoenc.properties import example, properties, required
 from geoenc.recipes.config import Config
 
 ROOT = Path(geoenc.__file__).parent

@@ -35,6 +35,7 @@ FLOORS: dict[str, float] = {
     "geoenc.pretrained": 1,
     "geoenc.catalogue": 1,
     # parts
+    "geoenc.properties": 0.5,
     "geoenc.position": 2,
     "geoenc.network": 2,
     "geoenc.temporal": 2,

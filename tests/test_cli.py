@@ -7,6 +7,7 @@ import pytest
 
 import geoenc
 from geoenc import cli
+from geoenc.properties import example, properties
 
 
 def test_list_names_registered_components(capsys) -> None:
@@ -29,11 +30,11 @@ def test_list_shows_size_finest_wave_and_seams(capsys) -> None:
 
 
 def test_properties_are_those_of_the_instance() -> None:
-    assert cli.properties(geoenc.Wrap(360.0))["longest_wave"] == 360
-    tiles = cli.properties(geoenc.Tile(4, 30.0))
+    assert properties(geoenc.Wrap(360.0))["longest_wave"] == 360
+    tiles = properties(geoenc.Tile(4, 30.0))
     assert (tiles["columns"], tiles["parameters"]) == (4, 12 * 6 * 4)
     assert tiles["shortest_wave"] is None
-    first, again = (cli.example(geoenc.RFF).wavelengths for _ in range(2))
+    first, again = (example(geoenc.RFF).wavelengths for _ in range(2))
     assert first.equal(again)
 
 
@@ -72,7 +73,7 @@ def test_usage_errors_exit_with_2() -> None:
 
 def test_the_module_runs_and_knows_its_version() -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "geoenc.cli", "--version"],
+        [sys.executable, "-m", "geoenc", "--version"],
         capture_output=True,
         text=True,
         check=True,

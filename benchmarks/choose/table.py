@@ -13,7 +13,7 @@ from benchmarks.choose.run import FLOORS, FOLDER, Records, read_settings, tag
 from benchmarks.choose.tasks import SPLITS, TASKS
 from geoenc import sampling
 from geoenc._files import write_text
-from geoenc.cli import properties
+from geoenc.properties import properties
 
 Cell = tuple[str, str]
 """A task and a split."""

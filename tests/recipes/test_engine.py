@@ -407,7 +407,7 @@ def test_the_whole_command_on_two_processes_gives_the_table_of_one(tmp_path) -> 
         "encoder.network.hidden_features=32", "hardware.accelerator=cpu",
     ]  # fmt: skip
     both = process(
-        *settings, "hardware.devices=2", "--out", tmp_path / "two", module="geoenc.cli",
+        *settings, "hardware.devices=2", "--out", tmp_path / "two", module="geoenc",
         GLOO_SOCKET_IFNAME="lo",
     )  # fmt: skip
     said = both.communicate(timeout=180)
