@@ -63,6 +63,7 @@ FLOORS: dict[str, float] = {
     "geoenc.bias": 4.75,
     # recipes, then the command line
     "geoenc.recipes": 5,
+    "geoenc.bench": 5,
     "geoenc.cli": 6,
     "geoenc.__main__": 7,
 }
