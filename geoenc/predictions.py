@@ -136,19 +136,10 @@ class Predictions:
         Args:
             parts: with the same number of classes, and samples named apart.
         """
-        if not parts or len({part.num_classes for part in parts}) > 1:
-            raise ValueError(
-                "expected at least one part, all with the same number of classes, got "
-                f"{[part.num_classes for part in parts]}"
-            )
-        columns: dict[str, Any] = {"num_classes": parts[0].num_classes}
-        for one in dataclasses.fields(Predictions):
-            values = [getattr(part, one.name) for part in parts]
-            if isinstance(values[0], Tensor):
-                columns[one.name] = torch.cat(values)
-            elif isinstance(values[0], tuple):
-                columns[one.name] = tuple(name for value in values for name in value)
-        return Predictions(**columns)
+        gathered = Gathered(sum(len(part) for part in parts))
+        for part in parts:
+            gathered.add(part)
+        return gathered.whole()
 
     def hits(self, k: int = 1) -> Tensor:
         """Whether the right class is among the k highest, ``(N,)`` booleans."""
@@ -229,6 +220,68 @@ class Predictions:
             num_classes=metadata["num_classes"],
             **columns,
         )
+
+
+class Gathered:
+    """Predictions that come chunk by chunk, in columns laid out at the first.
+
+    Nothing of a chunk is kept, so no small tensor lies between large matrices of scores and keeps
+    the memory of these from being used again.
+
+    Args:
+        samples: how many there will be.
+
+    Example:
+        >>> import torch
+        >>> from geoenc.predictions import Gathered, Predictions
+        >>> gathered = Gathered(3)
+        >>> gathered.add(Predictions.of(torch.tensor([[0.6, 0.4]]).log(), torch.tensor([0])))
+        >>> gathered.add(Predictions.of(torch.ones(2, 2), torch.tensor([0, 1]), sample=("a", "b")))
+        Traceback (most recent call last):
+        ValueError: expected samples named by numbers, as before, got strings; name all alike
+    """
+
+    def __init__(self, samples: int) -> None:
+        self.samples, self.filled = samples, 0
+        self._columns: dict[str, Any] = {}
+
+    def add(self, part: Predictions) -> None:
+        """Put the next samples behind the others."""
+        new = {one.name: getattr(part, one.name) for one in dataclasses.fields(part)}
+        if not self._columns:
+            self._columns = {name: self._laid_out(value) for name, value in new.items()}
+        if new["num_classes"] != self._columns["num_classes"]:
+            raise ValueError(
+                f"expected {self._columns['num_classes']} classes, as before, got "
+                f"{new['num_classes']}; judge all samples among the same classes"
+            )
+        if isinstance(new["sample"], Tensor) != isinstance(self._columns["sample"], Tensor):
+            kinds = ("numbers", "strings")[:: 1 if isinstance(new["sample"], tuple) else -1]
+            raise ValueError(
+                f"expected samples named by {kinds[0]}, as before, got {kinds[1]}; name all alike"
+            )
+        stop = self.filled + len(part)
+        if stop > self.samples:
+            raise ValueError(f"expected {self.samples} samples in all, got {stop}; tell how many")
+        for name, value in new.items():
+            if isinstance(value, Tensor):
+                self._columns[name][self.filled : stop] = value
+            elif isinstance(value, tuple):
+                self._columns[name] += value
+        self.filled = stop
+
+    def whole(self) -> Predictions:
+        """All samples; an error before the last has come."""
+        if self.filled < self.samples or not self._columns:
+            raise ValueError(
+                f"expected {self.samples} samples, at least one part, got {self.filled}"
+            )
+        return Predictions(**self._columns)
+
+    def _laid_out(self, value: Any) -> Any:
+        if isinstance(value, Tensor):
+            return value.new_empty((self.samples, *value.shape[1:]))
+        return () if isinstance(value, tuple) else value
 
 
 _NUMBERS = ("target", "rank", "image_prob", "place_prob", "product_prob")

@@ -17,7 +17,7 @@ from geoenc.metrics import (
     target_rank,
     top_k_accuracy,
 )
-from geoenc.predictions import Predictions
+from geoenc.predictions import Gathered, Predictions
 from geoenc.priors import GeoPrior
 from geoenc.sampling import uniform
 
@@ -155,6 +155,19 @@ def test_chunks_make_the_whole(tmp_path: Path) -> None:
     assert Predictions.cat(strings).sample == ("a", "b", "c", "d")
 
 
+def test_samples_are_gathered_up_to_the_number_that_was_told() -> None:
+    predictions, scores, target, *_ = made()
+    gathered = Gathered(len(predictions) + 1)
+    gathered.add(predictions)
+    with pytest.raises(ValueError, match=f"got {len(predictions)}"):
+        gathered.whole()
+    two = Predictions.of(scores[:2], target[:2], sample=torch.tensor([98, 99]), top_k=4)
+    with pytest.raises(ValueError, match="samples in all"):
+        gathered.add(two)
+    gathered.add(Predictions.of(scores[:1], target[:1], sample=torch.tensor([99]), top_k=4))
+    assert gathered.whole().sample[-1] == 99
+
+
 def test_no_samples_are_a_part_too(tmp_path: Path) -> None:
     """A chunk may hold no sample with a place."""
     predictions, scores, target, *_ = made()
@@ -193,9 +206,9 @@ def test_refuses(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="columns of one length"):
         Predictions.of(scores, target, lonlat=torch.zeros(2, 2))
     other = Predictions.of(torch.randn(3, 5), target, sample=["a", "b", "c"])
-    with pytest.raises(ValueError, match=r"same number of classes, got \[4, 5\]"):
-        Predictions.cat([Predictions.of(scores, target), other])
-    with pytest.raises(ValueError, match=r"at least one part.*got \[\]"):
+    with pytest.raises(ValueError, match="expected 4 classes, as before, got 5"):
+        Predictions.cat([Predictions.of(scores, target, sample=["d", "e", "f"]), other])
+    with pytest.raises(ValueError, match="at least one part, got 0"):
         Predictions.cat([])
     with pytest.raises(FileNotFoundError):
         Predictions.load(tmp_path / "none.parquet")

@@ -26,13 +26,15 @@ from geoenc.encoder import LocationEncoder
 from geoenc.losses import CSPLoss, PresenceAbsenceLoss
 from geoenc.models import DualEncoder, ImageLocationClassifier, LocationClassifier
 from geoenc.network import FFN
-from geoenc.predictions import Predictions
+from geoenc.predictions import Gathered, Predictions
 from geoenc.priors import GeoPrior, Prior, class_frequencies
 from geoenc.recipes.batches import check_finite, fetched, required, share, stored
 from geoenc.recipes.config import Config, Finetune, Pretrain
 from geoenc.recipes.engine import Training, adam, autocast, patience, seeded
 
-_ROWS_TO_JUDGE = 1024  # fewer leave gaps in the heap that no later matrix of scores fits into
+_ROWS_TO_JUDGE = 1024
+_JUDGED = ("", "image_", "location_")
+"""The product, the image alone and the place alone: prefixes of what `evaluate` returns."""
 
 
 def pretrain(
@@ -323,7 +325,8 @@ def evaluate(
     if not isinstance(classifier, ImageLocationClassifier):
         dataset = dataset.replace(features=None)
     multiply = GeoPrior() if geo_prior is None else geo_prior
-    parts: dict[str, list[Predictions]] = {}
+    located = int((~dataset.lonlat[kept].isnan().any(1)).sum())
+    parts = {name: Gathered(located if name == "location_" else len(kept)) for name in _JUDGED}
     for rows in kept.split(_ROWS_TO_JUDGE):
         batch = dataset[rows]
         image = batch.image_probs
@@ -341,7 +344,7 @@ def evaluate(
                 scores[""] = multiply(image, place, config.evaluate.missing)
         for name, score in scores.items():
             known = ~batch.lonlat.isnan().any(1) | (name != "location_")
-            made = Predictions.of(
+            part = Predictions.of(
                 score[known],
                 required(batch.target, "target")[known],
                 sample=rows[known],
@@ -350,8 +353,8 @@ def evaluate(
                 location_probs=None if place is None else place[known],
                 top_k=max(config.evaluate.top_k),
             )
-            parts.setdefault(name, []).append(made)
-    found = {name: Predictions.cat(part) for name, part in parts.items()}
+            parts[name].add(part)
+    found = {name: part.whole() for name, part in parts.items() if part.filled}
     if predictions is not None:
         found[""].save(predictions)
     return {
