@@ -15,9 +15,16 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-_SINE = (6.28318516, -41.34165503, 81.60100406, -76.54978208, 39.53670433)
-_COSINE = (0.9999999998, -19.73920855, 64.93934663, -85.45357163, 60.14401513, -24.98223784)
-"""sin(2 pi r) / r and cos(2 pi r) in powers of r^2 for |r| <= 1/4: see `benchmarks.speed`."""
+_SINE = (6.28318527, -16.20895564, 16.76918967, -9.624604698, 3.516376009, -0.7983429494)
+_COSINE = (0.9999999881, -3.739204624, 5.111852464, -3.660740908, 1.597943186, -0.4087506353)
+"""sin(2 pi r) = r (1 - 4 r^2) P(r^2) and cos(2 pi r) = (1 - 16 r^2) Q(r^2) for |r| <= 1/2, with
+exact zeros: P and Q by `benchmarks.speed.fit_sine`."""
+
+_FEW = 4
+"""Up to so many different second factors are taken once a place, and chosen by weights."""
+
+_STAGED = 2**20
+"""Numbers that are laid out where the output cannot be written at once."""
 
 
 class Waves(NamedTuple):
@@ -36,12 +43,6 @@ class Waves(NamedTuple):
     second: Tensor | None = None
     second_phase: Tensor | None = None
     amplitude: float = 1.0
-
-    def parameters(self, device: torch.device) -> list[Tensor]:
-        """What a compiled function takes after coordinates and output."""
-        amplitude = torch.tensor(self.amplitude)
-        given = (self.first, self.phase, amplitude, self.second, self.second_phase)
-        return [one.to(device) for one in given if one is not None]
 
     def __call__(self, lonlat: Tensor) -> Tensor:
         """The columns by the library's sine, float64: ``(n, 2)`` to ``(n, D)``."""
@@ -93,40 +94,87 @@ def buffered(waves: Waves, rows: int, dtype: torch.dtype) -> Callable[[Tensor, T
     return fill
 
 
-def compiled(
-    waves: Waves, rows: int, device: torch.device
-) -> Callable[[Waves, Tensor, Tensor], None] | None:
-    """A function ``fill(waves, lonlat, out)`` for blocks of at most ``rows`` places, float32 out.
+class Pass:
+    """What one compiled pass over all columns takes, and how.
 
-    It serves all waves with as many parameters as those given.
+    The second factor is the sine of a phase; or, where few columns differ in it, a weighted sum
+    of these few sines, which are taken before.
+
+    Attributes:
+        axes: of c, which the second phase depends on.
+        few: b and q of the different second factors ``(C + 1, K)`` in radians, or None.
+        parameters: amplitude, a, p, and those of the second factor.
+    """
+
+    def __init__(self, waves: Waves, device: torch.device) -> None:
+        self.coordinates = waves.coordinates
+        self.axes: tuple[int, ...] = ()
+        self.few: Tensor | None = None
+        parameters = [torch.tensor(waves.amplitude), waves.first, waves.phase]
+        if waves.second is not None and waves.second_phase is not None:
+            both = torch.cat([waves.second, waves.second_phase[None]])
+            others, which = both.unique(dim=1, return_inverse=True)
+            if others.shape[1] <= _FEW:
+                self.few = (2 * torch.pi * others).to(device)
+                weights = torch.nn.functional.one_hot(which, others.shape[1])
+                parameters.append(weights.T.float().contiguous())
+            else:
+                self.axes = tuple(waves.second.any(1).nonzero()[:, 0].tolist())
+                parameters += [waves.second[list(self.axes)], waves.second_phase]
+        self.parameters = [one.to(device) for one in parameters]
+
+    @property
+    def kind(self) -> Any:
+        """What a compiled pass is made for, beside the number of columns."""
+        return self.axes, self.few is not None
+
+    def operands(self, lonlat: Tensor) -> list[Tensor]:
+        """c, and the few second factors if there are such."""
+        c = self.coordinates(lonlat)
+        if self.few is None:
+            return [c]
+        return [c, torch.addmm(self.few[-1], c, self.few[:-1]).sin_().float()]
+
+
+def compiled(plan: Pass) -> Callable[[Pass, Tensor, Tensor], None] | None:
+    """A function ``fill(plan, lonlat, out)`` for any number of places, float32 out.
+
+    It serves all plans of one kind with as many columns.
 
     Returns:
         None where nothing can be compiled: there is no compiler, or it fails.
     """
-    staged = torch.zeros(rows, 2, dtype=torch.float64, device=device)
-    whole = torch.empty(rows, waves.first.shape[1], device=device)
+    axes, few = plan.axes, plan.few is not None
 
-    def one(c: Tensor, out: Tensor, a: Tensor, p: Tensor, amplitude: Tensor) -> None:
-        out.copy_(amplitude * _sine(_phase(c, a, p)))
+    def run(out: Tensor, c: Tensor, *given: Tensor) -> None:
+        chosen, (amplitude, a, p, *second) = given[:few], given[few:]
+        value = amplitude * _sine(_weighted(c, a, p))
+        if chosen:
+            value = value * _weighted(chosen[0], second[0])
+        elif second:
+            value = value * _sine(_weighted(c[:, axes], *second))
+        out.copy_(value)
 
-    def two(
-        c: Tensor, out: Tensor, a: Tensor, p: Tensor, amplitude: Tensor, *other: Tensor
-    ) -> None:
-        out.copy_(amplitude * _sine(_phase(c, a, p)) * _sine(_phase(c, *other)))
-
-    run = one if waves.second is None else two
-    fast = _compiled(run, waves.coordinates(staged), whole, *waves.parameters(device))
+    columns, device = plan.parameters[1].shape[1], plan.parameters[1].device
+    trial = torch.zeros(64, 2, dtype=torch.float64, device=device)
+    rows = [torch.empty(64, columns, device=device), *plan.operands(trial)]
+    for one in rows:
+        torch._dynamo.mark_dynamic(one, 0)
+    fast = _compiled(run, *rows, *plan.parameters)
     if fast is None:
         return None
 
-    def fill(waves: Waves, lonlat: Tensor, out: Tensor) -> None:
-        parameters = waves.parameters(device)
-        if len(lonlat) == rows and out.is_contiguous() and out.dtype == torch.float32:
-            fast(waves.coordinates(lonlat), out, *parameters)
+    def fill(plan: Pass, lonlat: Tensor, out: Tensor) -> None:
+        if len(lonlat) > 1 and out.is_contiguous() and out.dtype == torch.float32:
+            fast(out, *plan.operands(lonlat), *plan.parameters)
             return
-        staged[: len(lonlat)] = lonlat
-        fast(waves.coordinates(staged), whole, *parameters)
-        out.copy_(whole[: len(lonlat)])
+        staged = torch.empty(max(_STAGED // columns, 2), columns, device=device)
+        for start in range(0, len(lonlat), len(staged)):
+            some = lonlat[start : start + len(staged)]
+            count = len(some)
+            some = some if count > 1 else some.expand(2, 2)
+            fast(staged[: len(some)], *plan.operands(some), *plan.parameters)
+            out[start : start + count] = staged[:count]
 
     return fill
 
@@ -171,22 +219,22 @@ def _compiled(function: Callable[..., Any], *trial: Tensor) -> Callable[..., Any
 
 def fused_sin_cos(turns: Tensor) -> tuple[Tensor, Tensor]:
     """sin(2 pi t) and cos(2 pi t) in float32 by polynomials, for compiled graphs."""
-    sign, r = _reduced(turns)
+    r = _reduced(turns)
     square = r * r
-    return sign * r * _polynomial(square, _SINE), sign * _polynomial(square, _COSINE)
+    sine = r * (1 - 4 * square) * _polynomial(square, _SINE)
+    return sine, (1 - 16 * square) * _polynomial(square, _COSINE)
 
 
 def _sine(turns: Tensor) -> Tensor:
     """sin(2 pi t) in float32 with an error near 2e-7; t is float64 and may be long."""
-    sign, r = _reduced(turns)
-    return sign * r * _polynomial(r * r, _SINE)
+    r = _reduced(turns)
+    square = r * r
+    return r * (1 - 4 * square) * _polynomial(square, _SINE)
 
 
-def _reduced(turns: Tensor) -> tuple[Tensor, Tensor]:
-    """Sign and r, |r| <= 1/4, with sin 2 pi t = sign sin 2 pi r, and so the cosine."""
-    t = (turns - torch.round(turns)).to(torch.float32)
-    half = torch.round(2 * t)
-    return 1 - 2 * half.abs(), t - half * 0.5
+def _reduced(turns: Tensor) -> Tensor:
+    """The turns that are left, |r| <= 1/2, in float32."""
+    return (turns - torch.round(turns)).to(torch.float32)
 
 
 def _polynomial(x: Tensor, coefficients: tuple[float, ...]) -> Tensor:
@@ -196,8 +244,9 @@ def _polynomial(x: Tensor, coefficients: tuple[float, ...]) -> Tensor:
     return value
 
 
-def _phase(c: Tensor, frequency: Tensor, phase: Tensor) -> Tensor:
-    total = phase
+def _weighted(c: Tensor, weight: Tensor, start: Tensor | float = 0.0) -> Tensor:
+    """start + c ``(n, C)`` times weight ``(C, D)``, a sum of few terms, written out."""
+    total = start
     for axis in range(c.shape[-1]):
-        total = total + c[:, axis, None] * frequency[axis]
-    return total
+        total = total + c[:, axis, None] * weight[axis]
+    return torch.as_tensor(total)

@@ -65,7 +65,9 @@ def test_fused_sine_and_cosine() -> None:
     sin, cos = waves.fused_sin_cos(turns)
     angle = 2 * np.pi * turns.numpy()
     assert np.abs(sin.numpy() - np.sin(angle)).max() < 3e-7
-    assert np.abs(cos.numpy() - np.cos(angle)).max() < 3e-7
+    assert np.abs(cos.numpy() - np.cos(angle)).max() < 4e-7
+    assert sin[turns == 0.5].abs().max() == 0
+    assert cos[turns == -0.25].abs().max() == 0
 
 
 @pytest.mark.parametrize("name", ENCODERS)
@@ -99,7 +101,9 @@ def test_blocks_of_half_precision_and_of_few_places(name: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(not COMPILER, reason="no C++ compiler")
-@pytest.mark.parametrize("name", ["Space2VecTheory", "Sphere2VecMPlus", "RFF-shifted"])
+@pytest.mark.parametrize(
+    "name", ["Space2VecTheory", "Sphere2VecCPlus", "Sphere2VecMPlus", "RFF-shifted"]
+)
 def test_compiled_equals_plain(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """In blocks of 256 places, so that the last one is not full."""
     encoder = ENCODERS[name].double()
@@ -114,6 +118,20 @@ def test_compiled_equals_plain(name: str, monkeypatch: pytest.MonkeyPatch) -> No
     assert [len(code) for _, code in blocks] == [256, 256, 188]
     for rows, code in blocks:
         assert (code - wanted[rows]).abs().max() < 1e-6
+    columns = torch.full((encoder.out_features, 700), torch.nan).T
+    for places, into in ((lonlat(), columns), (lonlat()[:1], out[:1]), (lonlat()[:0], out[:0])):
+        into.fill_(torch.nan)
+        encoder.write(places, into, compile=True)
+        assert not (into - wanted[: len(into)]).abs().gt(1e-6).any()
+        assert not into.isnan().any()
+
+
+def test_a_second_factor_that_few_columns_share_is_taken_once() -> None:
+    """Of sphereM's products, one angle has no scale; of sphereC's, both have one."""
+    device = torch.device("cpu")
+    assert waves.Pass(geoenc.Sphere2VecMPlus(4).waves(), device).kind == ((), True)
+    assert waves.Pass(geoenc.Sphere2VecCPlus(4).waves(), device).kind == ((0,), False)
+    assert waves.Pass(geoenc.Space2VecGrid(4).waves(), device).kind == ((), False)
 
 
 def test_without_a_compiler_the_plain_formula_is_used() -> None:

@@ -135,7 +135,7 @@ class PositionEncoder(Component, root=True):
         if out.shape != shape:
             raise ValueError(f"expected out of shape {shape}, got {tuple(out.shape)}")
         size, compiling = self._plan(lonlat, compile)
-        fill = self._filler(size, lonlat.device, compiling)
+        fill, size = self._filler(size, lonlat.device, compiling)
         for start in range(0, len(lonlat), size):
             rows = slice(start, start + size)
             fill(lonlat[rows], out[rows], *([] if time is None else [time[rows]]))
@@ -188,13 +188,18 @@ class PositionEncoder(Component, root=True):
         rows = rows if lonlat.device.type == "cpu" else DEVICE_ROWS
         return min(rows, max(len(lonlat), 1)), compile
 
-    def _filler(self, rows: int, device: torch.device, compile: bool) -> Callable[..., None]:
-        """A function ``fill(lonlat, out)`` for blocks of at most ``rows`` places."""
+    def _filler(
+        self, rows: int, device: torch.device, compile: bool
+    ) -> tuple[Callable[..., None], int]:
+        """A function ``fill(lonlat, out)`` for blocks, and how many places it takes at most.
+
+        So many are ``rows``, or more where the function needs no memory for each.
+        """
 
         def fill(lonlat: Tensor, out: Tensor, *time: Tensor) -> None:
             out.copy_(self(lonlat, *time))
 
-        return fill
+        return fill, rows
 
     def _coder(self, rows: int, device: torch.device, compile: bool) -> Callable[..., Tensor]:
         """A function ``code(lonlat)`` for blocks of at most ``rows`` places.

@@ -50,6 +50,9 @@ class GPS2VecCells(PositionEncoder):
         The published code knows no zone 31V, the sea west of Norway, and nothing beyond UTM.
     """
 
+    num_columns: int
+    num_rows: int
+    sigma_km: float
     wraps_antimeridian = True
     frames: Tensor
 

@@ -50,6 +50,11 @@ class HashGrid(PositionEncoder):
         Time is on a line: the end of a year is not next to its beginning.
     """
 
+    num_levels: int
+    features_per_level: int
+    base_resolution: int
+    table_size: int
+    table: nn.Parameter
     wraps_antimeridian = True
     wraps_poles = True
     resolution: Tensor

@@ -39,6 +39,10 @@ class Herglotz(PositionEncoder):
         The divisor is exact; the published package rounds its inverse to float32 (6e-8).
     """
 
+    num_atoms: int
+    degree: int
+    rotation: bool
+    sigma: nn.Parameter
     wraps_antimeridian = True
     wraps_poles = True
     directions: Tensor

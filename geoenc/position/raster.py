@@ -40,6 +40,8 @@ class Raster(PositionEncoder):
         raster repeats the first, nothing need be.
     """
 
+    height: int
+    width: int
     raster: Tensor
 
     def __init__(self, out_features: int, *, height: int = 181, width: int = 361) -> None:

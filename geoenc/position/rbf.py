@@ -48,6 +48,8 @@ class RBF(PositionEncoder):
         the sphere is new.
     """
 
+    num_anchors: int
+    bandwidth: float
     anchors: Tensor
 
     def __init__(

@@ -50,6 +50,11 @@ class RFF(Sinusoidal):
         al., Fourier features, NeurIPS 2020; Vivanco Cepeda et al., GeoCLIP, NeurIPS 2023.
     """
 
+    num_features: int
+    scale: float
+    plane: str
+    shifted: bool
+    extent: Sequence[float]
     frequency: Tensor
     shift: Tensor | None
 

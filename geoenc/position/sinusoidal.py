@@ -9,10 +9,13 @@ from torch import Tensor
 
 from geoenc.fourier import SinCos, sin_cos
 from geoenc.position.base import PositionEncoder
-from geoenc.waves import Waves, buffered, compiled, compiled_rows, fused_sin_cos
+from geoenc.waves import Pass, Waves, buffered, compiled, compiled_rows, fused_sin_cos
 
 WORTH_BUFFERS = 512
 """Places for which buffers are laid out; fewer are encoded as `forward` does."""
+
+COMPILED_ROWS = 2**16
+"""Places in one call of a compiled pass: it needs memory for their coordinates only."""
 
 
 class Sinusoidal(PositionEncoder, root=True):
@@ -47,14 +50,16 @@ class Sinusoidal(PositionEncoder, root=True):
         rows = self.rows(places, lambda turns: sin_cos(turns, dtype))
         return rows.T.reshape(*lonlat.shape[:-1], self.out_features)
 
-    def _filler(self, rows: int, device: torch.device, compile: bool) -> Callable[..., None]:
+    def _filler(
+        self, rows: int, device: torch.device, compile: bool
+    ) -> tuple[Callable[..., None], int]:
         if compile and self.dtype == torch.float32:
-            waves = self.waves()
-            fast = self._kept(("waves", rows, device), lambda: compiled(waves, rows, device))
+            plan = Pass(self.waves(), device)
+            fast = self._kept(("waves", device, plan.kind), lambda: compiled(plan))
             if fast is not None:
-                return functools.partial(fast, waves)
+                return functools.partial(fast, plan), COMPILED_ROWS
         if self._worth_buffers(rows, device):
-            return buffered(self.waves(), rows, self.dtype)
+            return buffered(self.waves(), rows, self.dtype), rows
         return super()._filler(rows, device, compile)
 
     def _coder(self, rows: int, device: torch.device, compile: bool) -> Callable[..., Tensor]:
@@ -68,7 +73,7 @@ class Sinusoidal(PositionEncoder, root=True):
                 return fast
         elif not compile and not self._worth_buffers(rows, device):
             return super()._coder(rows, device, compile)
-        fill = self._filler(rows, device, compile)
+        fill, _ = self._filler(rows, device, compile)
         buffer = torch.empty(rows, self.out_features, dtype=self.dtype, device=device)
 
         def code(lonlat: Tensor) -> Tensor:

@@ -50,6 +50,17 @@ class SoftVoronoi(PositionEncoder):
         also anneals T, which its checkpoints forget.
     """
 
+    num_sites: int
+    site_features: int
+    num_tokens: int
+    gate: float
+    sites: nn.Parameter
+    log_tau: nn.Parameter
+    embeddings: nn.Parameter
+    tokens: nn.Parameter
+    to_tokens: nn.Linear
+    log_temperature: nn.Parameter
+    norm: nn.LayerNorm
     wraps_antimeridian = True
     wraps_poles = True
 

@@ -14,6 +14,8 @@ from geoenc.waves import Waves
 class _Space2Vec(Sinusoidal):
     """Scales in degrees; sine and cosine of d / r for every direction d of the plane."""
 
+    min_radius: float
+    max_radius: float
     directions: ClassVar[tuple[tuple[float, float], ...]]
 
     def __init__(

@@ -21,6 +21,8 @@ class _Sphere2Vec(Sinusoidal):
             radians, and of L = lon / r and P = lat / r.
     """
 
+    min_radius: float
+    max_radius: float
     columns: ClassVar[tuple[str, ...]]
 
     def __init__(
@@ -79,9 +81,10 @@ class _Sphere2Vec(Sinusoidal):
 
 
 def _pair(column: str) -> tuple[str, str]:
-    """``"cos P sin L"`` as ``("cos P", "sin L")``; the second is empty for a single factor."""
+    """``"cos P sin L"`` as its two factors: first one with a scale; the second may be empty."""
     words = column.split()
-    return " ".join(words[:2]), " ".join(words[2:])
+    first, second = " ".join(words[:2]), " ".join(words[2:])
+    return (second, first) if second and first.endswith(("lon", "lat")) else (first, second)
 
 
 def _waves(columns: list[tuple[str, str]], frequency: Tensor) -> Waves:

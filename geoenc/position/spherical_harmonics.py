@@ -71,7 +71,9 @@ class SphericalHarmonics(PositionEncoder):
     def _block_rows(self) -> int:
         return block_rows(self.degree)
 
-    def _filler(self, rows: int, device: torch.device, compile: bool) -> Callable[..., None]:
+    def _filler(
+        self, rows: int, device: torch.device, compile: bool
+    ) -> tuple[Callable[..., None], int]:
         code = self._coder(rows, device, compile)
 
         def fill(lonlat: Tensor, out: Tensor) -> None:
@@ -80,7 +82,7 @@ class SphericalHarmonics(PositionEncoder):
             else:
                 out.copy_(code(lonlat))
 
-        return fill
+        return fill, rows
 
     def _coder(self, rows: int, device: torch.device, compile: bool) -> Callable[..., Tensor]:
         wide = wide_dtype(device)

@@ -49,6 +49,10 @@ class Tile(PositionEncoder):
         TorchSpatial's ``tile_ffn`` drops the cell size and has one cell for the whole globe.
     """
 
+    cell_size: float
+    extent: Sequence[float]
+    table: nn.Parameter
+
     def __init__(
         self,
         out_features: int,
