@@ -22,9 +22,8 @@ def linear_map(encoder: PositionEncoder, ax: Any, *, height: int = HEIGHT) -> No
     """w . PE(x) with weights w drawn once: what a linear layer sees before it is trained."""
     generator = torch.Generator().manual_seed(0)
     weights = torch.randn(encoder.out_features, generator=generator)
-    places = sampling.lattice(height).flatten(0, 1)
     with torch.no_grad():
-        values = encoder.write(places) @ weights
+        values = encoder.write(sampling.lattice(height).flatten(0, 1)) @ weights
     values = (values - values.mean()) / values.std()
     plot.draw_map(values.view(height, -1), ax=ax, cmap=CMAP, low=-2.5, high=2.5)
 
@@ -48,7 +47,7 @@ def figure(entries: list[dict[str, Any]], drawn: Any, *, height: int = HEIGHT) -
         ax.set_axis_off()
     for entry, ax in zip(entries, axes.flat, strict=False):
         drawn(example(entry, places), ax, height=height)
-        for outlines in ax.collections[1:]:
+        for outlines in ax.lines[:2]:
             outlines.set(color="0.3", linewidth=0.2)
         title = entry["name"].replace("great_circle", "sphere").replace("equal_earth", "map")
         ax.set_title(title, fontsize=14, pad=2)

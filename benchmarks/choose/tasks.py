@@ -5,23 +5,18 @@ import functools
 from collections.abc import Mapping
 
 import torch
-from torch import Generator, Tensor
+from torch import Generator
 
 from benchmarks.shared import shared_file
+from geoenc.bench.parts import PARTS, Part
 from geoenc.data.splits import block_split, random_split
 
 FRACTIONS = (0.6, 0.15, 0.25)
-PARTS = ("train", "validation", "test")
 SPLITS = ("random", "blocked")
 
 
-@dataclasses.dataclass(frozen=True)
-class Task:
-    """Places ``(N, 2)`` and what is asked there: one of so many classes, or (0) a number."""
-
-    lonlat: Tensor
-    target: Tensor
-    classes: int
+Task = Part
+"""Places, what is asked there, and how many classes there are: 0 for a number."""
 
 
 def fmow() -> Task:

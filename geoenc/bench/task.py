@@ -1,6 +1,6 @@
 """One question about places, with the answers."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,7 +27,13 @@ class Task:
             each row is a place of its own.
         block_degrees: side of the blocks of the blocked split.
         class_names: of the classes, if they have names.
-        image_probs: ``(N, classes)`` P(y | image), where the task has images.
+        image_probs: ``(N, classes)`` P(y | image), where the task has images; by name of the split
+            where they were learned from its training rows.
+        fixed: splits that come with the data: by name, the part of each row, ``(N,)`` int64: 0
+            train, 1 validation, 2 test, -1 none. Others follow from the rule of
+            `geoenc.bench.parts`.
+        judge: scores of outputs ``(n, classes)`` or ``(n,)`` for rows of these numbers, of which
+            the one named `metric` is the result; None: those of the metric.
         control: whether place should NOT help; a score above the floors is then a warning.
         about: what is asked, in one sentence.
         source: data, licence and whatever a result has to record, as JSON values.
@@ -44,7 +50,9 @@ class Task:
     place: Tensor | None = None
     block_degrees: float = 5.0
     class_names: tuple[str, ...] = ()
-    image_probs: Tensor | None = None
+    image_probs: Tensor | Mapping[str, Tensor] | None = None
+    fixed: Mapping[str, Tensor] = field(default_factory=dict)
+    judge: Callable[[Tensor, Tensor], Mapping[str, float]] | None = None
     control: bool = False
     about: str = ""
     source: Mapping[str, Any] = field(default_factory=dict)
@@ -53,8 +61,14 @@ class Task:
         as_lonlat(self.lonlat)
         if self.metric not in METRICS:
             raise ValueError(f"expected a metric of {METRICS}, got {self.metric!r}; use one")
-        for name in ("target", "place", "image_probs"):
-            given = getattr(self, name)
+        images = self.image_probs
+        by_split = images if isinstance(images, Mapping) else {"image_probs": images}
+        for name, given in [
+            ("target", self.target),
+            ("place", self.place),
+            *by_split.items(),
+            *self.fixed.items(),
+        ]:
             if given is not None and len(given) != len(self.lonlat):
                 raise ValueError(
                     f"expected {len(self.lonlat)} rows of {name} in task {self.name!r}, one for "

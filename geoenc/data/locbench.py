@@ -111,6 +111,63 @@ def load_locbench_values(
     return LocationDataset(table[["lon", "lat"]], features=features), values
 
 
+def score_locbench(path: str | os.PathLike[str]) -> dict[str, float]:
+    """What a file of results in the form of TorchSpatial's ``eval_results`` is worth.
+
+    With classes, in %: top-1 and top-3 accuracy and 100 times the mean of 1 / rank, over all rows.
+    With values: R² = 1 - sum (y - f)² / sum (y - mean y)², and the root of the mean squared and
+    the mean absolute error.
+
+    Args:
+        path: a CSV file with the column ``reciprocal_rank``, or ``labels`` and ``predictions``.
+
+    Raises:
+        DatasetNotFoundError: there is no such file.
+        ValueError: neither of the forms, no rows, or hits that contradict the ranks.
+
+    Reference:
+        Wu et al., TorchSpatial, NeurIPS 2024 Datasets and Benchmarks, Tables 1 and 3.
+    """
+    import pandas
+
+    file = Path(path)
+    if not file.is_file():
+        raise DatasetNotFoundError(f"expected results in {file}, got no file; {HELP}")
+    try:
+        table = pandas.read_csv(file)
+    except pandas.errors.EmptyDataError:
+        table = pandas.DataFrame()
+    if not len(table):
+        raise ValueError(f"{file}: expected a row for each sample, got none; get the file again")
+    if "reciprocal_rank" in table:
+        reciprocal = table["reciprocal_rank"].to_numpy(dtype=np.float64)
+        hits = {k: reciprocal * (k + 0.5) > 1 for k in (1, 3)}
+        for k, hit in hits.items():
+            if f"hit@{k}" in table and (hit != (table[f"hit@{k}"] > 0)).any():
+                raise ValueError(
+                    f"{file}: expected hit@{k} where the rank is at most {k}, got rows that "
+                    "contradict it; get the file again"
+                )
+        return {
+            "rows": float(len(table)),
+            **{f"top{k}": 100 * float(hit.mean()) for k, hit in hits.items()},
+            "reciprocal_rank": 100 * float(reciprocal.mean()),
+        }
+    if not {"labels", "predictions"} <= set(table):
+        raise ValueError(
+            f"{file}: expected columns reciprocal_rank, or labels and predictions, got "
+            f"{', '.join(map(str, table.columns))}; get the file again"
+        )
+    true = table["labels"].to_numpy(dtype=np.float64)
+    error = table["predictions"].to_numpy(dtype=np.float64) - true
+    return {
+        "rows": float(len(table)),
+        "r2": 1 - float(np.square(error).mean() / true.var()),
+        "rmse": float(np.sqrt(np.square(error).mean())),
+        "mae": float(np.abs(error).mean()),
+    }
+
+
 def _table(root: Path, family: str, names: list[str]) -> Path:
     folders = [root, *(root / prefix / family for prefix in PREFIXES)]
     files = [folder / name for folder in folders for name in names]

@@ -1,6 +1,7 @@
 """The layout of TorchSpatial's download: its names, its metadata, its tables of values."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from geoenc.data import (
     load_locbench,
     load_locbench_values,
     make_published,
+    score_locbench,
 )
 
 
@@ -111,3 +113,77 @@ def test_values_that_are_not_there(tmp_path: Path) -> None:
     table(tmp_path, "mosaiks", "Y_elevation.csv", {"x": [1], "elevation": [2]})
     with pytest.raises(ValueError, match="expected columns lon, lat and elevation, got x, elev"):
         load_locbench_values(tmp_path, "mosaiks_elevation")
+
+
+def results_twin(path: Path, columns: dict[str, Any]) -> Path:
+    pandas.DataFrame(columns).to_csv(path)
+    return path
+
+
+def test_scores_of_classes(tmp_path: Path) -> None:
+    ranks = np.array([1, 2, 3, 4, 1, 700])
+    columns = {"reciprocal_rank": 1 / ranks, "hit@1": ranks <= 1, "hit@3": ranks <= 3}
+    found = score_locbench(results_twin(tmp_path / "a.csv", columns))
+    assert found["rows"] == 6
+    assert found["top1"] == pytest.approx(100 * 2 / 6)
+    assert found["top3"] == pytest.approx(100 * 4 / 6)
+    assert found["reciprocal_rank"] == pytest.approx(100 * np.mean(1 / ranks))
+    columns["hit@3"] = ranks <= 1
+    with pytest.raises(ValueError, match=r"expected hit@3 where the rank is at most 3"):
+        score_locbench(results_twin(tmp_path / "b.csv", columns))
+
+
+def test_scores_of_values(tmp_path: Path) -> None:
+    columns = {"labels": [1.0, 2, 3, 6], "predictions": [1.0, 2, 4, 4]}
+    found = score_locbench(results_twin(tmp_path / "a.csv", columns))
+    assert found["r2"] == pytest.approx(1 - 5 / 14)
+    assert found["rmse"] == pytest.approx(np.sqrt(5 / 4))
+    assert found["mae"] == pytest.approx(3 / 4)
+
+
+def test_results_that_cannot_be_scored(tmp_path: Path) -> None:
+    with pytest.raises(DatasetNotFoundError, match=r"expected results in .*none\.csv"):
+        score_locbench(tmp_path / "none.csv")
+    (tmp_path / "empty.csv").write_text("\n")
+    with pytest.raises(ValueError, match="expected a row for each sample, got none"):
+        score_locbench(tmp_path / "empty.csv")
+    with pytest.raises(ValueError, match="expected columns reciprocal_rank, or labels"):
+        score_locbench(results_twin(tmp_path / "other.csv", {"x": [1]}))
+
+
+SETS = {
+    "BirdSnap": "birdsnap_orig_meta_test",
+    "BirdSnap†": "birdsnap_ebird_meta_test",
+    "NABirds†": "nabirds_ebird_meta_test",
+    "iNat2018": "inat_2018__val",
+    "YFCC": "yfcc__test",
+    "fMoW": "fmow__val",
+}
+
+
+@pytest.mark.real_data
+def test_scores_of_the_released_results_are_the_published_ones(shared: Path) -> None:
+    """Section 2.2 of the collection of published numbers, every cell, to 0.01 points."""
+    folder = Path(os.environ.get("GEOENC_TORCHSPATIAL", "TorchSpatial")) / "eval_results"
+    spec = shared / "spec" / "published.md"
+    if not folder.is_dir() or not spec.is_file():
+        pytest.skip(
+            f"expected TorchSpatial's {folder} and {spec}; set GEOENC_TORCHSPATIAL to a checkout "
+            "of github.com/seai-lab/TorchSpatial"
+        )
+    text = spec.read_text(encoding="utf-8").split("### 2.2")[1].split("### 2.3")[0]
+    blocks = text.split("| Encoder |")[1:]
+    compared = 0
+    for block, score in zip(blocks, ("top1", "top3", "reciprocal_rank"), strict=True):
+        lines = block.splitlines()
+        sets = [cell.strip() for cell in lines[0].split("|") if cell.strip()]
+        for line in lines[2:]:
+            if not line.startswith("|"):
+                break
+            encoder, *cells = (cell.strip() for cell in line.strip("|").split("|"))
+            for name, cell in zip(sets, cells, strict=True):
+                path = folder / "classification" / f"eval_{SETS.get(name, '')}_{encoder}.csv"
+                if cell[0].isdigit() and path.is_file() and name in SETS:
+                    assert score_locbench(path)[score] == pytest.approx(float(cell), abs=0.0051)
+                    compared += 1
+    assert compared > 250
