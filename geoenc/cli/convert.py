@@ -5,9 +5,12 @@ from argparse import ArgumentParser
 from pathlib import Path
 from typing import Any
 
+from geoenc.cli.output import new_path, print_json
+
 HELP = "a released model of another project as a folder of ours"
 EXAMPLES = """\
   geoenc convert satclip satclip-vit16-l40.ckpt models/satclip     a released model as ours
+  geoenc convert sinr model_an_full.pt models/sinr --json          and its facts, for programs
 """
 
 
@@ -16,10 +19,11 @@ def add_arguments(command: ArgumentParser) -> None:
     formats = ("torchspatial", "csp", "satclip", "geoclip", "sinr", "climplicit", "tte")
     command.add_argument("format", choices=[*formats, "locationencoder"])
     command.add_argument("file", metavar="IN", help="the file as released")
-    command.add_argument("out", metavar="OUT", help="folder to write to")
+    command.add_argument("out", metavar="DIR", help="folder to write to")
     command.add_argument(
         "given", nargs="*", metavar="key=value", help="what the file does not state"
     )
+    command.add_argument("--json", action="store_true", help="what was written, as JSON")
     command.add_argument("--force", action="store_true", help="write into a folder that exists")
 
 
@@ -27,12 +31,7 @@ def run(options: Any) -> int:
     """``geoenc convert``: a released model of another project as a folder of ours."""
     from geoenc.convert import FORMATS
 
-    folder = Path(options.out)
-    if folder.exists() and not options.force:
-        raise ValueError(
-            f"expected a new folder, got {options.out!r}, which exists; pass --force to write "
-            "the model into it"
-        )
+    folder = new_path(options.out, force=options.force)
     read, given = FORMATS[options.format], dict(map(_given, options.given))
     try:
         inspect.signature(read).bind(options.file, **given)
@@ -43,9 +42,14 @@ def run(options: Any) -> int:
         ) from error
     model = read(options.file, **given)
     model.save_pretrained(folder)
-    facts = "".join(f"  {key}: {str(value)[:90]}\n" for key, value in model.metadata.items())
     count = sum(one.numel() for one in model.parameters())
-    print(f"{type(model).__name__} with {count:,} parameters: {folder}\n{facts}", end="")
+    if options.json:
+        facts = {"folder": folder, "parameters": count, "model": model.config}
+        print_json({**facts, "metadata": model.metadata})
+        return 0
+    print(f"{type(model).__name__} with {count:,} parameters: {folder}")
+    for key, value in model.metadata.items():
+        print(f"  {key}: {str(value)[:90]}")
     return 0
 
 

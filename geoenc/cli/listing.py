@@ -3,17 +3,21 @@
 from argparse import ArgumentParser
 from typing import Any
 
+from geoenc.cli.output import print_json
+
 HELP = "what can be named in a settings file"
 EXAMPLES = """\
   geoenc list position             position encoders: size, finest scale, continuity
   geoenc list pretrained           trained models that load by name
+  geoenc list pretrained --json    the same for programs: licence, size, checksum
 """
 
 
 def add_arguments(command: ArgumentParser) -> None:
     """What the command takes."""
     families = ["position", "network", "time", "pretrained"]
-    command.add_argument("family", nargs="?", choices=families)
+    command.add_argument("family", nargs="?", choices=families, help="all but pretrained")
+    command.add_argument("--json", action="store_true", help="everything known of each, as JSON")
 
 
 def run(options: Any) -> int:
@@ -21,17 +25,23 @@ def run(options: Any) -> int:
     import geoenc
     from geoenc.component import Component
 
-    families = {
+    if options.family == "pretrained":
+        return _list_pretrained(options.json)
+    roots = {
         "position": geoenc.PositionEncoder,
         "network": geoenc.Network,
         "time": geoenc.TimeEncoder,
     }
-    if options.family == "pretrained":
-        return _list_pretrained()
-    for family in [options.family] if options.family else families:
+    found = sorted(Component.registry.items())
+    families = {
+        family: {name: cls for name, cls in found if issubclass(cls, roots[family])}
+        for family in ([options.family] if options.family else roots)
+    }
+    if options.json:
+        print_json({family: _facts(classes) for family, classes in families.items()})
+        return 0
+    for family, classes in families.items():
         print(f"{family}:")
-        found = sorted(Component.registry.items())
-        classes = {name: cls for name, cls in found if issubclass(cls, families[family])}
         if family == "position":
             _list_position(classes)
             continue
@@ -40,10 +50,29 @@ def run(options: Any) -> int:
     return 0
 
 
-def _list_pretrained() -> int:
+def _facts(classes: dict[str, Any]) -> list[dict[str, Any]]:
+    """Name, formula, arguments without a default, and the properties with the other defaults."""
+    from geoenc import PositionEncoder
+    from geoenc.properties import example, properties, required
+
+    facts = []
+    for name, cls in classes.items():
+        fact = {"name": name, "formula": _formula(cls), "required": required(cls)}
+        if issubclass(cls, PositionEncoder) and not fact["required"]:
+            fact |= properties(example(cls))
+        facts.append(fact)
+    return facts
+
+
+def _list_pretrained(as_json: bool) -> int:
     """What `from_pretrained` takes by name, and what is known of it."""
+    from dataclasses import asdict
+
     from geoenc.catalogue import list_pretrained
 
+    if as_json:
+        print_json([asdict(model) for model in list_pretrained()])
+        return 0
     for model in list_pretrained():
         size = model.size / 1e6 if model.size else model.megabytes
         shown = "? MB" if size is None else f"{size:.1f} MB"
