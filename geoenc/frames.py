@@ -44,8 +44,8 @@ def embed_frame(
     frame: "pd.DataFrame | gpd.GeoSeries",
     *,
     time: str | None = None,
-    lon: str | None = None,
-    lat: str | None = None,
+    lon: str | int | None = None,
+    lat: str | int | None = None,
     prefix: str = "emb_",
     tolerance: float = 0.01,
     max_points: int = 100_000,
@@ -86,10 +86,9 @@ def embed_frame(
             f"expected a positive tolerance and max_points of at least 0, got {tolerance} and "
             f"{max_points}"
         )
-    moment = None if time is None else year_fractions(_column(frame, time, "time"))
-    if lon or lat or not hasattr(frame, "to_crs"):
-        columns = [_column(frame, lon or "lon", "lon"), _column(frame, lat or "lat", "lat")]
-        numbers = [one.to_numpy(dtype=np.float64, na_value=np.nan) for one in columns]
+    moment = None if time is None else year_fractions(column_of(frame, time, "time"))
+    if lon is not None or lat is not None or not hasattr(frame, "to_crs"):
+        numbers = [_numbers(frame, lon, "lon"), _numbers(frame, lat, "lat")]
         embedding = encoder.embed(np.stack(numbers, -1), moment).cpu()
     else:
         embedding = embed_shapes(encoder, in_degrees(frame), moment, tolerance, max_points)
@@ -131,12 +130,26 @@ class Accessor:
         return embed_frame(encoder, self._frame, **options)
 
 
-def _column(frame: Any, name: str, role: str) -> pd.Series:
+def _numbers(frame: Any, name: str | int | None, role: str) -> Any:
+    column = column_of(frame, role if name is None else name, role)
+    try:
+        return column.to_numpy(dtype=np.float64, na_value=np.nan)
+    except (ValueError, TypeError) as error:
+        raise ValueError(
+            f"expected degrees in column {column.name!r}, got {error}; read them with "
+            'pandas.to_numeric(column, errors="coerce"), where the others become missing'
+        ) from error
+
+
+def column_of(frame: Any, name: str | int, role: str) -> pd.Series:
+    """A column by name, or an error that says how to name it."""
     if name not in getattr(frame, "columns", ()):
         raise ValueError(
             f"expected a column {name!r}, got {list(getattr(frame, 'columns', []))}; name it with "
             f"{role}=, or pass a GeoDataFrame"
         )
+    if list(frame.columns).count(name) > 1:
+        raise ValueError(f"expected one column {name!r}, got several; rename them")
     return frame[name]
 
 
@@ -151,8 +164,7 @@ def year_fractions(column: pd.Series, unreadable: Literal["raise", "coerce"] = "
         ValueError: other numbers, or text that is no date.
     """
     if not pd.api.types.is_numeric_dtype(column):
-        dates = pd.to_datetime(column, errors=unreadable, utc=True).dt.tz_localize(None)
-        return year_fraction_of_dates(dates.to_numpy(dtype="datetime64[us]"))
+        return year_fraction_of_dates(_dates(column, unreadable).to_numpy(dtype="datetime64[us]"))
     fraction = column.to_numpy(dtype=np.float64, na_value=np.nan, copy=True)
     wrong = (fraction < 0) | (fraction > 1)
     if wrong.any() and unreadable == "raise":
@@ -165,6 +177,16 @@ def year_fractions(column: pd.Series, unreadable: Literal["raise", "coerce"] = "
     return torch.from_numpy(fraction)
 
 
+def _dates(column: pd.Series, unreadable: Literal["raise", "coerce"]) -> pd.Series:
+    """Moments in UTC. Text may be of several ISO forms; the rest of it must be of one form."""
+    dates = pd.to_datetime(column, errors="coerce", utc=True, format="ISO8601")
+    rest = column[dates.isna() & column.notna()]
+    if len(rest):
+        dates = dates.copy()
+        dates[dates.isna() & column.notna()] = pd.to_datetime(rest, errors=unreadable, utc=True)
+    return dates.dt.tz_localize(None)
+
+
 def in_degrees(frame: "gpd.GeoDataFrame | gpd.GeoSeries") -> Any:
     """Geometries as an array of their own, reprojected to EPSG:4326.
 
@@ -174,6 +196,7 @@ def in_degrees(frame: "gpd.GeoDataFrame | gpd.GeoSeries") -> Any:
         ValueError: no geometry, or no CRS.
     """
     import shapely
+    from pyproj.exceptions import ProjError
 
     if getattr(frame, "active_geometry_name", "") is None:
         raise ValueError(
@@ -192,7 +215,13 @@ def in_degrees(frame: "gpd.GeoDataFrame | gpd.GeoSeries") -> Any:
         finer = series.to_numpy().copy()
         finer[long] = shapely.segmentize(finer[long], length[long] / _EDGE_PARTS)
         series = type(series)(finer, index=series.index, crs=series.crs)
-    return series.to_crs(4326).to_numpy().copy()
+    try:
+        return series.to_crs(4326).to_numpy().copy()
+    except ProjError as error:
+        raise ValueError(
+            f"expected a CRS that leads to degrees, got {series.crs.name!r} ({error}); name the "
+            'right one with frame.set_crs("EPSG:...", allow_override=True)'
+        ) from error
 
 
 def embed_shapes(

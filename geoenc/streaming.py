@@ -4,7 +4,6 @@ A table is read in blocks. Each block becomes a file in ``OUT.parts/``, whole or
 all are there they become one Parquet file, and the folder goes.
 """
 
-import hashlib
 import json
 import os
 import shutil
@@ -17,13 +16,20 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from geoenc import frames, hub
-from geoenc._files import atomic_path, write_text
+from geoenc import frames
+from geoenc._files import atomic_path
 from geoenc._optional import require
-from geoenc.pretrained import COORDINATES
-from geoenc.tables import REASONS, Table, open_table
+from geoenc._stored import (
+    as_encoder,
+    check_dtype,
+    check_new,
+    facts_of,
+    listed,
+    narrowed,
+    prepare_parts,
+)
+from geoenc.tables import PARQUET, REASONS, Table, open_table
 
-DTYPES = ("float32", "float16", "int8")
 _FAILED = "__failed"
 _ELEMENT = "embedding.list.element"
 
@@ -46,7 +52,7 @@ class Embedded(NamedTuple):
 
 def embed_table(
     model: Any,
-    source: str | os.PathLike[str],
+    source: str | os.PathLike[str] | Table,
     out: str | os.PathLike[str],
     *,
     lon: str | None = None,
@@ -55,7 +61,7 @@ def embed_table(
     dtype: str = "float32",
     block_rows: int = 16384,
     workers: int = 1,
-    device: str = "cpu",
+    device: str | None = None,
     force: bool = False,
     progress: bool = True,
 ) -> Embedded:
@@ -69,7 +75,7 @@ def embed_table(
 
     Args:
         model: an encoder, or a name or folder for `geoenc.from_pretrained`.
-        source: Parquet, GeoParquet, CSV, GeoPackage or FlatGeobuf.
+        source: Parquet, GeoParquet, CSV, GeoPackage or FlatGeobuf; or an open table.
         out: the Parquet file to write.
         lon, lat: columns of degrees; without them the geometry, or columns ``lon`` and ``lat``.
         time: a column of dates or fractions of the year, for encoders with time.
@@ -77,12 +83,13 @@ def embed_table(
             at most scale / 2).
         block_rows: rows in memory, and in a row group of the output.
         workers: processes, which share the blocks.
-        device: where the model runs.
+        device: where the model runs, if not where it is.
         force: replace ``out``, and parts that other settings left.
         progress: show a bar.
 
     Raises:
-        ValueError: unknown columns, CRS or dtype; ``out`` exists; parts of other settings.
+        ValueError: unknown columns, CRS or dtype; ``out`` exists or is no Parquet; parts of other
+            settings.
         FileNotFoundError: no such table or model.
 
     Example:
@@ -95,48 +102,35 @@ def embed_table(
         (2, 1, ['row,reason', '1,no', 'place'])
     """
     target = Path(out)
-    if dtype not in DTYPES:
-        raise ValueError(f"expected dtype {', '.join(DTYPES)}, got {dtype!r}")
+    check_dtype(dtype)
+    if target.suffix.lower() not in PARQUET:
+        raise ValueError(
+            f"expected the name of a Parquet file to write, {', '.join(PARQUET)}, got "
+            f"{target.name!r}; rename it, and convert it afterwards if need be"
+        )
     if block_rows < 1 or workers < 1:
         raise ValueError(
             f"expected block_rows and workers of at least 1, got {block_rows} and {workers}"
         )
-    if target.exists() and not force:
-        raise ValueError(
-            f"expected a new file, got {str(out)!r}, which exists; choose another, or pass "
-            "force=True (--force) to replace it"
-        )
-    table = open_table(source, lon, lat)
+    check_new(target, force)
+    parts = target.with_name(target.name + ".parts")
+    check_new(_report(target), force or parts.exists())
+    table = source if isinstance(source, Table) else open_table(source, lon, lat)
     taken = {"embedding", "embedding_scale", _FAILED} & set(table.schema.names)
     if taken or (time is not None and time not in table.schema.names):
         raise ValueError(
             f"expected {'no' if taken else 'a'} column {taken.pop() if taken else time!r} in "
             f"{table.path.name!r}, got {table.schema.names}; rename it, or name another"
         )
-    name = str(model) if isinstance(model, str | os.PathLike) else type(model).__name__
-    encoder = _encoder(model).to(device)
-    job = _Job(table, encoder, time, dtype, block_rows, target.with_name(target.name + ".parts"))
-    facts = job.facts(name)
-    _prepare(job.folder, facts, force)
+    encoder = as_encoder(model, device)
+    job = _Job(table, encoder, time, dtype, block_rows, parts)
+    facts = job.facts(model)
+    prepare_parts(job.folder, facts, force)
     if workers == 1:
         _bar(job, progress)
     else:
         _share(job, workers, progress)
     return _assemble(job, target, facts)
-
-
-def _encoder(model: Any) -> Any:
-    if isinstance(model, str | os.PathLike):
-        model = hub.from_pretrained(model)
-    for part in ("encoder", "location"):  # of a classifier, of a dual encoder
-        if not hasattr(model, "embed") and hasattr(model, part):
-            model = getattr(model, part)
-    if not hasattr(model, "embed"):
-        raise TypeError(
-            f"expected a model that embeds places, got {type(model).__name__}; give a "
-            "LocationEncoder, or a model with one"
-        )
-    return model.eval()
 
 
 class _Job(NamedTuple):
@@ -149,25 +143,10 @@ class _Job(NamedTuple):
     block_rows: int
     folder: Path
 
-    def facts(self, name: str) -> dict[str, Any]:
+    def facts(self, model: Any) -> dict[str, Any]:
         """What makes two runs the same; most of it goes into the file."""
-        from geoenc import __version__
-
-        digest = hashlib.sha256(json.dumps(self.encoder.config, sort_keys=True).encode())
-        for key, value in sorted(self.encoder.state_dict().items()):
-            digest.update(key.encode())
-            digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
-        scaled = {"scale": "e = embedding * embedding_scale"} if self.dtype == "int8" else {}
         return {
-            "geoenc_version": __version__,
-            "model": name,
-            "model_config": self.encoder.config,
-            "model_sha256": digest.hexdigest(),
-            "model_metadata": self.encoder.metadata,
-            "coordinates": COORDINATES,
-            "dtype": self.dtype,
-            "dimensions": self.encoder.out_features,
-            **scaled,
+            **facts_of(model, self.encoder, self.dtype),
             "time_column": self.time,
             "_block_rows": self.block_rows,
             "_source": self.table.fingerprint(),
@@ -208,44 +187,17 @@ class _Job(NamedTuple):
         failed[(failed == 0) & ~numbers.isfinite().all(1).numpy()] = REASONS.index("not finite")
         null = torch.from_numpy(failed > 0)
         numbers[null] = 0
-        if self.dtype == "int8":
-            scale = numbers.abs().amax(1) / 127
-            numbers /= torch.where(scale > 0, scale, 1)[:, None]
+        stored, scale = narrowed(numbers, self.dtype)
+        if scale is not None:
             scales = pa.array(scale.numpy(), mask=null.numpy())
             block = block.append_column("embedding_scale", scales)
-            numbers.round_()
-        stored = numbers.to(getattr(torch, self.dtype))
-        if self.dtype == "float16" and stored.isinf().any():
-            raise ValueError(
-                f"expected embeddings within 65504 for float16, got {numbers.abs().max():g}; "
-                "choose float32 or int8"
-            )
-        lists = pa.FixedSizeListArray.from_arrays(
-            pa.array(stored.numpy().reshape(-1)), stored.shape[1], mask=pa.array(null.numpy())
-        )
-        block = block.append_column("embedding", lists)
+        block = block.append_column("embedding", listed(stored.numpy(), null.numpy()))
         return block.append_column(_FAILED, pa.array(failed))
 
     def _moment(self, block: Any, failed: NDArray[Any]) -> Tensor:
         moment = frames.year_fractions(block.column(self.time).to_pandas(), unreadable="coerce")
         failed[moment.isnan().numpy()] = REASONS.index("no time")
         return moment
-
-
-def _prepare(folder: Path, facts: dict[str, Any], force: bool) -> None:
-    """The folder of parts, with nothing in it that other settings made."""
-    settings = folder / "settings.json"
-    text = json.dumps(facts, indent=1, sort_keys=True) + "\n"
-    if folder.exists():
-        same = settings.is_file() and settings.read_text(encoding="utf-8") == text
-        if not same and not force:
-            raise ValueError(
-                f"expected parts of this run in {str(folder)!r}, got those of another table, model "
-                "or setting; go on with that run, delete the folder, or pass force=True (--force)"
-            )
-        if not same:
-            shutil.rmtree(folder)
-    write_text(settings, text)
 
 
 def _bar(job: _Job, progress: bool) -> None:
@@ -275,6 +227,12 @@ def _share(job: _Job, workers: int, progress: bool) -> None:
         except multiprocessing.ProcessRaisedException as error:
             reason = str(error).strip().rpartition("\n")[2]
             raise ValueError(f"{reason.partition(': ')[2] or reason} (in a worker)") from error
+        except multiprocessing.ProcessExitedException as error:
+            raise ChildProcessError(
+                f"expected workers that end well, got: {error}. If memory was short, take fewer "
+                "workers or block_rows; what is done is kept. In a script, call this under "
+                'if __name__ == "__main__":'
+            ) from error
         finally:
             for process in context.processes:
                 process.terminate()
@@ -295,6 +253,10 @@ def _parts(job: _Job) -> Iterator[Any]:
         number += 1
 
 
+def _report(target: Path) -> Path:
+    return target.with_name(target.name + ".failed.csv")
+
+
 def _assemble(job: _Job, target: Path, facts: dict[str, Any]) -> Embedded:
     """One Parquet file, a row group per part, and the list of the rows that failed."""
     import pyarrow.parquet as pq
@@ -305,11 +267,11 @@ def _assemble(job: _Job, target: Path, facts: dict[str, Any]) -> Embedded:
         {**job.table.metadata(), b"geoenc": json.dumps(known).encode()}
     )
     others = [name for name in schema.names if name != "embedding"]
-    report = target.with_name(target.name + ".failed.csv")
+    report = _report(target)
     rows = failures = 0
     with (
+        atomic_path(target) as path,  # whole only after the list of what is missing in it
         atomic_path(report) as list_path,
-        atomic_path(target) as path,
         list_path.open("w", encoding="utf-8") as listed,
         pq.ParquetWriter(
             path,

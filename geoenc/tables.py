@@ -1,7 +1,10 @@
 """Tables of places on disk, block by block: Parquet, CSV, and what GDAL reads."""
 
+import collections
+import contextlib
 import json
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,12 +18,15 @@ from geoenc._optional import require
 REASONS = ("", "no place", "not degrees", "unreadable", "no time", "not finite")
 """Why a row has no embedding; a row's code is the index."""
 
+PARQUET = (".parquet", ".geoparquet", ".pq")
+
 _KINDS = {
-    **dict.fromkeys((".parquet", ".geoparquet", ".pq"), "parquet"),
+    **dict.fromkeys(PARQUET, "parquet"),
     **dict.fromkeys((".csv", ".tsv"), "csv"),
     **dict.fromkeys((".gpkg", ".fgb"), "gdal"),
 }
 _WKB_POINT = np.dtype([("order", "u1"), ("kind", "<u4"), ("place", "<f8", 2)])
+_CSV_BLOCK = 2**20
 _NOTHING = ("", "na", "n/a", "nan", "null", "none")
 
 
@@ -67,27 +73,15 @@ class Table(NamedTuple):
         if kind == "parquet":
             import pyarrow.parquet as pq
 
-            with pq.ParquetFile(self.path) as file:
+            # read as it goes: by default a row group, perhaps the whole file, would be held
+            with pq.ParquetFile(self.path, buffer_size=2**20, pre_buffer=False) as file:
                 yield from file.iter_batches(rows)
         elif kind == "csv":
-            with _open_csv(self.path, self.lon, self.lat) as reader:
+            with _open_csv(self.path, {one.name: one.type for one in self.schema}) as reader:
                 yield from reader
         else:
-            from pyogrio.raw import open_arrow
-
-            with open_arrow(self.path, batch_size=rows, use_pyarrow=True) as (_, reader):
-                yield from map(self._without_empty, reader)
-
-    def _without_empty(self, batch: Any) -> Any:
-        """Null where GDAL gives no bytes for no geometry."""
-        import pyarrow.compute as pc
-
-        if self.geometry is None:
-            return batch
-        column = batch.schema.get_field_index(self.geometry)
-        given = batch.column(column)
-        kept = pc.if_else(pc.equal(pc.binary_length(given), 0), None, given)
-        return batch.set_column(column, batch.schema.field(column), kept)
+            with _open_gdal(self.path, rows) as (_, reader):
+                yield from reader
 
     def fingerprint(self) -> dict[str, Any]:
         """What changes when the table or the way to read it does."""
@@ -102,23 +96,8 @@ class Table(NamedTuple):
 
     def places(self, block: Any, failed: NDArray[Any]) -> NDArray[Any]:
         """``(N, 2)`` degrees from two columns, NaN where ``failed`` gets a reason."""
-        import pandas as pd
-
-        numbers = []
-        for name in (self.lon, self.lat):
-            given = block.column(name).to_pandas()
-            if not pd.api.types.is_numeric_dtype(given):
-                given = given.astype("string").str.strip()
-                given = given.mask(given.str.lower().isin(_NOTHING))
-            read = pd.to_numeric(given, errors="coerce")
-            number = read.to_numpy(dtype=np.float64, na_value=np.nan)
-            failed[np.isnan(number)] = REASONS.index("no place")
-            numbers.append((number, given.notna().to_numpy() & np.isnan(number)))
-        places = np.stack([number for number, _ in numbers], -1)
-        failed[numbers[0][1] | numbers[1][1]] = REASONS.index("unreadable")
-        failed[frames.off_earth(places)] = REASONS.index("not degrees")
-        places[failed > 0] = np.nan
-        return places
+        lon, lat = (block.column(name).to_pandas() for name in (self.lon, self.lat))
+        return read_degrees(lon, lat, failed)
 
     def shapes(self, block: Any, failed: NDArray[Any]) -> NDArray[Any]:
         """Geometries in degrees, None where ``failed`` gets a reason."""
@@ -130,27 +109,21 @@ class Table(NamedTuple):
         found = gpd.GeoSeries.from_wkb(
             raw, crs=pyproj.CRS.from_user_input(self.crs), on_invalid="ignore"
         )
-        shapes = frames.in_degrees(found)
-        empty = shapely.is_missing(shapes) | shapely.is_empty(shapes)
-        failed[empty] = REASONS.index("no place")
         given = np.array([one is not None for one in raw], dtype=bool)
-        failed[shapely.is_missing(shapes) & given] = REASONS.index("unreadable")
-        places, index = shapely.get_coordinates(shapes, return_index=True)
-        failed[index[np.isnan(places).any(1)]] = REASONS.index("no place")
-        failed[index[frames.off_earth(places)]] = REASONS.index("not degrees")
-        shapes[failed > 0] = None
+        unreadable = shapely.is_missing(found.to_numpy()) & given
+        shapes = on_earth(frames.in_degrees(found), failed)
+        failed[unreadable] = REASONS.index("unreadable")
         return shapes
 
     def with_points(self, block: Any, places: NDArray[Any]) -> Any:
         """A block whose degrees are numbers, with points, unless it has such a column."""
         import pyarrow as pa
 
-        for name, numbers in zip((self.lon, self.lat), places.T, strict=True):
-            column = block.schema.get_field_index(name)
-            if pa.types.is_string(block.schema.field(column).type):
+        if _KINDS.get(self.path.suffix.lower()) == "csv":
+            for name, numbers in zip((self.lon, self.lat), places.T, strict=True):
                 filled = pa.array(numbers, mask=np.isnan(numbers))
-                block = block.set_column(column, name, filled)
-        if "geometry" in block.schema.names:
+                block = block.set_column(block.schema.get_field_index(name), name, filled)
+        if self._located():
             return block
         wkb = np.zeros(len(places), dtype=_WKB_POINT)
         wkb["order"], wkb["kind"], wkb["place"] = 1, 1, places
@@ -162,17 +135,52 @@ class Table(NamedTuple):
 
     def metadata(self) -> dict[bytes, bytes]:
         """What makes the output GeoParquet."""
-        kept = self.schema.metadata or {}
-        if self.geometry and b"geo" in kept:
-            return {b"geo": kept[b"geo"]}
-        if self.geometry is None and "geometry" in self.schema.names:
-            return {}
+        given = self.schema.metadata or {}
+        kept = {key: given[key] for key in (b"geo", b"pandas") if key in given}
+        if b"geo" in kept or (self.geometry is None and self._located()):
+            return kept
         column = {"encoding": "WKB", "geometry_types": [] if self.geometry else ["Point"]}
         if self.crs is not None:
             column["crs"] = self.crs
         name = self.geometry or "geometry"
         geo = {"version": "1.1.0", "primary_column": name, "columns": {name: column}}
-        return {b"geo": json.dumps(geo).encode()}
+        return {**kept, b"geo": json.dumps(geo).encode()}
+
+    def _located(self) -> bool:
+        """Whether there are geometries, or a column of their name, which stay as they are."""
+        return "geometry" in self.schema.names or b"geo" in (self.schema.metadata or {})
+
+
+def read_degrees(lon: Any, lat: Any, failed: NDArray[Any]) -> NDArray[Any]:
+    """``(N, 2)`` degrees from two pandas columns, NaN where ``failed`` gets a reason."""
+    import pandas as pd
+
+    numbers = []
+    for given in (lon, lat):
+        if not pd.api.types.is_numeric_dtype(given):
+            given = given.astype("string").str.strip()
+            given = given.mask(given.str.lower().isin(_NOTHING))
+        read = pd.to_numeric(given, errors="coerce")
+        number = read.to_numpy(dtype=np.float64, na_value=np.nan)
+        failed[np.isnan(number)] = REASONS.index("no place")
+        numbers.append((number, given.notna().to_numpy() & np.isnan(number)))
+    places = np.stack([number for number, _ in numbers], -1)
+    failed[numbers[0][1] | numbers[1][1]] = REASONS.index("unreadable")
+    failed[frames.off_earth(places)] = REASONS.index("not degrees")
+    places[failed > 0] = np.nan
+    return places
+
+
+def on_earth(shapes: NDArray[Any], failed: NDArray[Any]) -> NDArray[Any]:
+    """The geometries, which are changed: None where ``failed`` gets a reason."""
+    import shapely
+
+    failed[shapely.is_missing(shapes) | shapely.is_empty(shapes)] = REASONS.index("no place")
+    places, index = shapely.get_coordinates(shapes, return_index=True)
+    failed[index[np.isnan(places).any(1)]] = REASONS.index("no place")
+    failed[index[frames.off_earth(places)]] = REASONS.index("not degrees")
+    shapes[failed > 0] = None
+    return shapes
 
 
 def open_table(
@@ -207,8 +215,11 @@ def open_table(
     by_name = lon is not None or lat is not None
     lon, lat = lon or "lon", lat or "lat"
     schema, rows, geometry, crs = _look(path, lon, lat)
+    _check_names(path, schema.names)
     if by_name or geometry is None:
         geometry = crs = None
+        if lon == lat:
+            raise ValueError(f"expected two columns, got {lon!r} as both lon and lat; name another")
         absent = [name for name in (lon, lat) if name not in schema.names]
         if absent:
             raise ValueError(
@@ -227,8 +238,7 @@ def _look(path: Path, lon: str, lat: str) -> tuple[Any, int | None, str | None, 
     """Schema, rows, column of geometries and its CRS."""
     kind = _KINDS[path.suffix.lower()]
     if kind == "csv":
-        with _open_csv(path, lon, lat) as reader:
-            return reader.schema, None, None, None
+        return *_look_csv(path, lon, lat), None, None
     if kind == "parquet":
         import pyarrow.parquet as pq
 
@@ -245,23 +255,115 @@ def _look(path: Path, lon: str, lat: str) -> tuple[Any, int | None, str | None, 
             )
         return schema, rows, geo["primary_column"], column.get("crs", "OGC:CRS84")
     import pyproj
-    from pyogrio import read_info
-    from pyogrio.raw import open_arrow
 
-    with open_arrow(path, use_pyarrow=True) as (meta, reader):
+    with _open_gdal(path) as (meta, reader):
         name = meta["geometry_name"] or "wkb_geometry"
         crs = meta["crs"] and pyproj.CRS.from_user_input(meta["crs"]).to_json_dict()
-        rows = read_info(path)["features"]
-        return reader.schema, rows if rows >= 0 else None, name, crs
+        return reader.schema, meta["rows"] if meta["rows"] >= 0 else None, name, crs
 
 
-def _open_csv(path: Path, lon: str, lat: str) -> Any:
-    """A reader of blocks. Degrees are read as text, so that one bad row costs one row."""
+@contextlib.contextmanager
+def _open_gdal(path: Path, rows: int = 65536) -> Iterator[Any]:
+    """Facts and a reader of blocks of a vector file.
+
+    GDAL's special reader of FlatGeobuf gives wrong places, or none, after a row without geometry
+    (seen with 3.12.4); its general one is right.
+    """
+    from pyogrio import get_gdal_config_option, list_layers, read_info, set_gdal_config_options
+    from pyogrio.errors import DataSourceError
+    from pyogrio.raw import open_arrow
+
+    option = "OGR_FLATGEOBUF_STREAM_BASE_IMPL"
+    before = get_gdal_config_option(option)
+    set_gdal_config_options({option: True})
+    try:
+        layers = [name for name, kind in list_layers(path) if kind is not None]
+        if len(layers) > 1:
+            raise ValueError(
+                f"expected one layer in {path.name!r}, got {', '.join(layers)}; write one to a "
+                "file of its own, for instance with ogr2ogr one.gpkg FILE LAYER"
+            )
+        layer = layers[0] if layers else 0
+        with open_arrow(path, layer=layer, batch_size=rows, use_pyarrow=True) as (meta, reader):
+            yield {**meta, "rows": read_info(path, layer=layer)["features"]}, reader
+    except DataSourceError as error:
+        raise ValueError(f"expected a table in {path.name!r}, got: {error}") from error
+    finally:
+        set_gdal_config_options({option: before})
+
+
+def _look_csv(path: Path, lon: str, lat: str) -> tuple[Any, int]:
+    """Types that hold for every row, and the number of rows.
+
+    Arrow settles a type by the first megabyte. Here a column is numbers only if all of it is, and
+    codes such as 007, or integers beyond 64 bits, stay text. Degrees are text, so that one bad
+    row costs one row.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if not path.stat().st_size:
+        raise ValueError(f"expected a line of names in {path.name!r}, got an empty file")
+    with _open_csv(path, {}) as reader:
+        names = reader.schema.names
+    _check_names(path, names)
+    types = dict.fromkeys((lon, lat), pa.string())
+    rows = 0
+    with _open_csv(path, dict.fromkeys(names, pa.string())) as reader:
+        for batch in reader:
+            rows += batch.num_rows
+            for name in set(names) - set(types):
+                code = pc.match_substring_regex(batch[name], r"^\s*[+-]?(0\d+|\d{19,})\s*$")
+                if any(map(_is_code, batch[name].filter(code).to_pylist())):
+                    types[name] = pa.string()
+    while True:
+        try:
+            with _open_csv(path, types) as reader:
+                schema = reader.schema
+                collections.deque(reader, maxlen=0)
+            return schema, rows
+        except pa.ArrowInvalid as error:
+            found = re.match(r"In CSV column #(\d+): .*conversion error", str(error))
+            if found is None:
+                raise
+            name = names[int(found[1])]
+            wider = {pa.null(): pa.int64(), pa.int64(): pa.float64()}
+            types[name] = wider.get(schema.field(name).type, pa.string())
+
+
+def _is_code(text: str) -> bool:
+    """Digits that would be others as a 64-bit integer."""
+    digits = text.strip().lstrip("+-")
+    return digits.startswith("0") or int(digits) >= 2**63
+
+
+def _open_csv(path: Path, types: dict[str, Any]) -> Any:
+    """A reader of blocks."""
     import pyarrow as pa
     import pyarrow.csv as csv
 
-    return csv.open_csv(
-        path,
-        parse_options=csv.ParseOptions(delimiter="\t" if path.suffix.lower() == ".tsv" else ","),
-        convert_options=csv.ConvertOptions(column_types={lon: pa.string(), lat: pa.string()}),
-    )
+    try:
+        return csv.open_csv(
+            path,
+            read_options=csv.ReadOptions(block_size=_CSV_BLOCK),
+            parse_options=csv.ParseOptions(
+                delimiter="\t" if path.suffix.lower() == ".tsv" else ",", newlines_in_values=True
+            ),
+            convert_options=csv.ConvertOptions(column_types=types),
+        )
+    except pa.ArrowInvalid as error:
+        if "UTF8" in str(error):
+            raise ValueError(
+                f"expected text in UTF-8 in {path.name!r}, got another encoding; convert it, for "
+                "instance with iconv -f latin1 -t utf8"
+            ) from error
+        raise
+
+
+def _check_names(path: Path, names: list[str]) -> None:
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ValueError(
+            f"expected columns of different names in {path.name!r}, got {', '.join(twice)} more "
+            "than once; rename them"
+        )

@@ -306,6 +306,69 @@ def test_columns_by_name() -> None:
         places.geoenc.embed(model)
 
 
+@pytest.mark.parametrize(
+    "lon",
+    [
+        pd.Series(["2.35", "3"]),
+        pd.Series(["2.35", "3"], dtype="string"),
+        pd.Series([2.35, 3], dtype="category"),
+        pd.Series([2.35, 3], dtype="Float64"),
+        pd.Series([2.35, 3], dtype=object),
+    ],
+    ids=lambda one: str(one.dtype),
+)
+def test_columns_as_people_have_them(lon: pd.Series) -> None:
+    model = encoder()
+    wanted = model.embed([(2.35, 48.86), (3, 4)])
+    frame = pd.DataFrame({"lon": lon, "lat": [48.86, 4]})
+    np.testing.assert_allclose(embed_frame(model, frame), wanted, atol=1e-6)
+    numbered = frame.set_axis([0, 1], axis=1)
+    np.testing.assert_allclose(embed_frame(model, numbered, lon=0, lat=1), wanted, atol=1e-6)
+
+
+def test_columns_that_are_no_numbers() -> None:
+    frame = pd.DataFrame({"lon": ["2.35", "east"], "lat": [48.86, 4]})
+    with pytest.raises(ValueError, match=r"degrees in column 'lon', got .*'east'; read them with"):
+        embed_frame(encoder(), frame)
+    twice = pd.DataFrame([[1.0, 2.0, 3.0]], columns=["lon", "lat", "lon"])
+    with pytest.raises(ValueError, match="one column 'lon', got several"):
+        embed_frame(encoder(), twice)
+
+
+def test_heights_and_measures_do_not_matter() -> None:
+    ring = [(0, 0), (9, 0), (9, 9)]
+    high = Polygon([(x, y, 7) for x, y in ring])
+    close(mean(high), mean(Polygon(ring)), atol=0)
+    close(mean(shapely.from_wkt("POINT ZM (1 2 3 4)")), mean(Point(1, 2)), atol=0)
+    close(mean(shapely.from_wkt("LINESTRING M (0 0 5, 9 9 6)")), mean(LineString(ring[::2])), 0)
+
+
+def test_a_crs_that_does_not_lead_to_degrees() -> None:
+    local = gpd.GeoSeries([Point(0, 0)], crs='LOCAL_CS["plan",UNIT["metre",1]]')
+    with pytest.raises(ValueError, match=r"leads to degrees, got 'plan' .* allow_override=True"):
+        embed_frame(encoder(), local)
+
+
+def test_dates_of_many_forms() -> None:
+    from geoenc.frames import year_fractions
+
+    half = pd.to_datetime("2024-07-02T00:00Z")
+    forms = {
+        "text": pd.Series(["2024-07-02", "2024-07-02 00:00", "2024-07-02T02:00+02:00", None]),
+        "other text": pd.Series(["07/02/2024", "07/02/2024", "07/02/2024", None]),
+        "zone": pd.Series([half, half, half, None]).dt.tz_convert("Asia/Tokyo"),
+        "category": pd.Series(["2024-07-02"] * 3 + [None], dtype="category"),
+        "days": pd.Series([half.date()] * 3 + [None]),
+    }
+    for name, column in forms.items():
+        got = year_fractions(column).numpy()
+        np.testing.assert_allclose(got, [0.5, 0.5, 0.5, np.nan], atol=1e-9, err_msg=name)
+    mixed = pd.Series(["2024-07-02", "soon", "07/02/2024", "2024-07-02T00:00"])
+    assert year_fractions(mixed, "coerce").isnan().tolist() == [False, True, False, False]
+    with pytest.raises(ValueError, match="soon"):
+        year_fractions(mixed)
+
+
 def test_time() -> None:
     width = 3 + geoenc.CyclicTime().out_features
     model = geoenc.LocationEncoder(geoenc.XYZ(), geoenc.FFN(width, 4), geoenc.CyclicTime())

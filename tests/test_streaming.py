@@ -290,6 +290,72 @@ def test_an_error_in_a_worker_is_explained(folder: Path) -> None:
         run(encoder, "in.parquet", "out.parquet", workers=2)
 
 
+def die(rank: int, job: object, workers: int) -> None:
+    """What the system does to a process when memory is short."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_worker_that_dies_is_explained(encoder, folder: Path, monkeypatch) -> None:
+    places(5).to_parquet("in.parquet")
+    monkeypatch.setattr(streaming, "_work", die)
+    with pytest.raises(ChildProcessError, match=r"SIGKILL.*fewer workers or block_rows; what is"):
+        run(encoder, "in.parquet", "out.parquet", workers=2)
+    assert not Path("out.parquet").exists()
+
+
+def test_workers_go_on_after_an_interruption(encoder, folder: Path, monkeypatch) -> None:
+    places(50).to_parquet("in.parquet")
+    run(encoder, "in.parquet", "whole.parquet", block_rows=7)
+    with monkeypatch.context() as patch:
+        stop_after(patch, 3)
+        with pytest.raises(KeyboardInterrupt):
+            run(encoder, "in.parquet", "out.parquet", block_rows=7)
+    parts = folder / "out.parquet.parts"
+    there = {path: path.stat().st_mtime_ns for path in parts.glob("*.arrow")}
+    assert len(there) == 3
+    joined: list[bool] = []
+    assemble = streaming._assemble
+
+    def looked_at(job, target, facts):
+        joined.append(all(path.stat().st_mtime_ns == then for path, then in there.items()))
+        return assemble(job, target, facts)
+
+    monkeypatch.setattr(streaming, "_assemble", looked_at)
+    run(encoder, "in.parquet", "out.parquet", block_rows=7, workers=2)
+    assert joined == [True], "what was done is not done again"
+    assert Path("out.parquet").read_bytes() == Path("whole.parquet").read_bytes()
+
+
+def test_the_bar_shows_rows_and_their_rate(encoder, folder: Path, capsys) -> None:
+    places(50).to_parquet("in.parquet")
+    places(50).to_csv("in.csv")
+    for source in ("in.parquet", "in.csv"):
+        embed_table(encoder, source, "out.parquet", block_rows=7, force=True)
+        shown = capsys.readouterr().err
+        assert "100%" in shown
+        assert "50.0/50.0" in shown
+        assert "rows/s" in shown
+
+
+def test_the_model_stays_as_it_was(folder: Path) -> None:
+    places(5).to_parquet("in.parquet")
+    encoder = geoenc.LocationEncoder(geoenc.XYZ(), geoenc.FFN(3, 5, hidden_features=16)).train()
+    run(encoder, "in.parquet", "out.parquet", device="cpu")
+    assert encoder.training
+    wanted = encoder.embed(pd.read_parquet("in.parquet")[["lon", "lat"]])
+    np.testing.assert_allclose(vectors("out.parquet"), wanted, atol=1e-6)
+
+
+def test_a_report_that_is_there_is_not_overwritten(encoder, folder: Path) -> None:
+    (folder / "in.csv").write_text(CSV)
+    (folder / "out.parquet.failed.csv").write_text("precious")
+    options = {"lon": "x", "lat": "y"}
+    with pytest.raises(ValueError, match=r"got 'out.parquet.failed.csv', which exists"):
+        run(encoder, "in.csv", "out.parquet", **options)
+    assert (folder / "out.parquet.failed.csv").read_text() == "precious"
+    assert run(encoder, "in.csv", "out.parquet", force=True, **options).failed == 4
+
+
 def test_blocks_have_their_size_whatever_the_reader_gives(folder: Path, monkeypatch) -> None:
     places(11).to_parquet("in.parquet")
     whole = pq.read_table("in.parquet")
@@ -318,6 +384,8 @@ def test_errors_say_what_to_do(encoder, folder: Path) -> None:
         run(encoder, "none.parquet", "out.parquet")
     with pytest.raises(ValueError, match=r"expected a table .*, got 'a.xlsx'"):
         run(encoder, "a.xlsx", "out.parquet")
+    with pytest.raises(ValueError, match=r"name of a Parquet file to write, .* got 'out.csv'"):
+        run(encoder, "in.parquet", "out.csv")
     frame = gpd.GeoDataFrame(geometry=gpd.points_from_xy([1.0], [2.0]))
     frame.to_parquet("in.parquet")
     with pytest.raises(ValueError, match=r"known CRS .* frame.set_crs"):
