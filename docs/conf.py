@@ -9,6 +9,7 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 sys.path.insert(0, str(HERE.parent))
 
+import draw  # noqa: E402
 import generate  # noqa: E402
 
 import geoenc  # noqa: E402
@@ -71,8 +72,9 @@ def plain_formulas(_app: Any, _what: str, _name: str, _obj: Any, _opts: Any, lin
 
 
 def write_generated_pages(_app: Any) -> None:
-    """Tables that would go stale if they were typed."""
+    """Tables and pictures that would go stale if they were typed."""
     generate.write(HERE / "generated")
+    draw.write(HERE / "gallery", HERE / "generated")
 
 
 def setup(app: Any) -> None:

@@ -242,17 +242,14 @@ def _toml(value: Any) -> str:
 
 def command_line() -> str:
     """What the commands print about themselves."""
-    from geoenc.cli import main
+    from geoenc.cli import COMMANDS, main
 
     os.environ["COLUMNS"] = "88"
     lines = []
-    for title, arguments in (
-        ("The command", ["--help"]),
-        ("geoenc run", ["run", "--help"]),
-        ("geoenc list", ["list", "--help"]),
-        ("geoenc embed", ["embed", "--help"]),
-        ("What there is", ["list"]),
-    ):
+    calls = [("The command", ["--help"])]
+    calls += [(f"geoenc {name}", [name, "--help"]) for name in COMMANDS]
+    calls += [(f"geoenc data {name}", ["data", name, "--help"]) for name in ("check", "generate")]
+    for title, arguments in (*calls, ("What there is", ["list"])):
         printed = io.StringIO()
         with contextlib.redirect_stdout(printed), contextlib.suppress(SystemExit):
             main(arguments)

@@ -7,10 +7,17 @@ import pandas
 import pytest
 import torch
 
-from geoenc.bias import as_json, as_text, bias_figure, bias_report, read_predictions
+from geoenc.bias import (
+    as_json,
+    as_text,
+    bias_figure,
+    bias_report,
+    people_per_km2,
+    read_predictions,
+)
 from geoenc.cli import main
 from geoenc.data.regions import region_of
-from geoenc.metrics import self_information
+from geoenc.metrics import relative_information, self_information
 from geoenc.predictions import Predictions
 from geoenc.sampling import uniform
 
@@ -58,6 +65,10 @@ def test_the_report_is_that_of_a_count():
     assert report.marked == pytest.approx(scores.marked[known].mean().item())
     assert (report.unmarked_weighted, report.marked_weighted) == scores.weighted_mean()
 
+    relative = relative_information(made.lonlat, correct, radius_km=2000)
+    assert report.relative == pytest.approx(relative.nanmean().item())
+    assert f"{report.relative:.4f}" in as_text(report)
+
     region, names = region_of(made.lonlat, "continent")
     assert [part.name for part in report.continents] == list(names)
     for number, part in enumerate(report.continents):
@@ -71,6 +82,45 @@ def test_the_report_is_that_of_a_count():
     assert report.worst_country.accuracy == 0
     assert sum(part.samples for part in report.density) == 297
     assert len(report.density) == 5
+
+
+def test_people_per_km2_are_those_of_the_countries():
+    """Against the figures of the United Nations for 2019, when the map was made."""
+    people = people_per_km2()
+    expected = {"India": 416, "Brazil": 25, "Canada": 4, "Germany": 234, "Nigeria": 218}
+    for name, density in expected.items():
+        assert people[name] == pytest.approx(density, rel=0.15), name
+
+
+def test_accuracy_by_population_is_that_of_a_count():
+    """Right where few people live, wrong where many do; one sample at sea."""
+    crowded, empty = [(77.2, 28.6), (90.4, 24.0)], [(103.8, 46.9), (-100.0, 60.0), (134.0, -25.0)]
+    lonlat = torch.tensor([*crowded, *empty, (-47.0, -15.0), (-30.0, 30.0)], dtype=torch.float64)
+    report = bias_report(lonlat, torch.tensor([0, 0, 1, 1, 1, 1, 0]).bool())
+    assert [(part.name, part.samples, part.accuracy) for part in report.population] == [
+        ("below 10", 3, 1.0),
+        ("10 to 30", 1, 1.0),
+        ("300 or more", 2, 0.0),
+    ]
+    assert "people per km² of the country" in as_text(report)
+    assert json.loads(as_json(report))["population"][0]["name"] == "below 10"
+
+
+def test_samples_of_the_benchmark_are_read(tmp_path, capsys):
+    made = predictions()
+    hits = made.hits().numpy()
+    beside = {"row": np.arange(len(hits)), "lonlat": made.lonlat.numpy()}
+    np.savez_compressed(tmp_path / "a.npz", correct=np.stack([hits, ~hits]), **beside)
+    lonlat, correct = read_predictions(tmp_path / "a.npz")
+    torch.testing.assert_close(lonlat, made.lonlat, equal_nan=True)
+    assert correct.equal(made.hits())  # of the first seed
+    assert main(["bias", str(tmp_path / "a.npz"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["located"] == 297
+    np.savez_compressed(tmp_path / "b.npz", error=np.ones((1, len(hits))), **beside)
+    (tmp_path / "c.npz").write_bytes((tmp_path / "a.npz").read_bytes()[:200])
+    for name, message in (("b.npz", "task with classes"), ("c.npz", "run that row again")):
+        assert main(["bias", str(tmp_path / name)]) == 1
+        assert message in capsys.readouterr().err
 
 
 def test_of_few_samples_what_can_be_said():

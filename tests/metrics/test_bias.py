@@ -3,13 +3,20 @@
 import math
 
 import numpy as np
+import pandas
 import pytest
 import torch
 from scipy.spatial.transform import Rotation
 from scipy.stats import norm
 
 from geoenc.coordinates import EARTH_RADIUS_KM, great_circle_km, to_lonlat, to_xyz
-from geoenc.metrics import bias, density_profile, self_information, worst_region
+from geoenc.metrics import (
+    bias,
+    density_profile,
+    relative_information,
+    self_information,
+    worst_region,
+)
 from geoenc.sampling import uniform
 
 CEILING = -math.log(1e-256)
@@ -159,6 +166,47 @@ def test_lonely_samples_are_no_surprise():
     assert found.neighbors.tolist() == [1, 1, 1, 1]
     assert (found.unmarked < 1).all()
     assert (found.unmarked >= 0).all()
+
+
+def test_relative_information_is_that_of_a_loop():
+    lonlat = cap(150, (179.0, 60.0), 400.0)
+    lonlat[7] = torch.nan
+    correct = torch.rand(150) < 0.4
+    correct[lonlat[:, 1] > 61] = True
+    found = relative_information(lonlat, correct, radius_km=300.0, rings=4, min_samples=5)
+    assert found[7].isnan()
+    for centre in (0, 3, 149):
+        distance = great_circle_km(lonlat, lonlat[centre])
+        inside = distance <= 300  # false for NaN
+        p, expected = correct[inside].double().mean().item(), 0.0
+        for ring in range(4):
+            part = inside & (distance >= 75 * ring) & (distance < 75 * (ring + 1))
+            if part.sum() >= 5:
+                q = correct[part].double().mean().item()
+                divergence = p * math.log(p / (q + 1e-8))
+                divergence += (1 - p) * math.log((1 - p) / (1 - q + 1e-8))
+                expected += part.sum().item() / inside.sum().item() * divergence
+        assert expected > 1e-3
+        assert found[centre].item() == pytest.approx(expected, rel=1e-9)
+    whole = relative_information(lonlat, torch.ones(150), radius_km=300.0)
+    assert whole[~lonlat.isnan().any(-1)].abs().max() < 1e-7  # everywhere the same
+    assert relative_information(lonlat[7:8], correct[7:8]).isnan().all()
+    with pytest.raises(ValueError, match="0 and 1"):
+        relative_information(lonlat, torch.rand(150))
+
+
+@pytest.mark.slow
+@pytest.mark.real_data
+def test_relative_information_is_that_of_the_released_tables(shared):
+    """Distance-lag score of the image classifier on iNat2018: mean .0075 (PyGBS)."""
+    file = shared / "data" / "inat2018_val.parquet"
+    if not file.is_file():
+        pytest.skip(f"real data expected in {file}, got no such file")
+    frame = pandas.read_parquet(file)
+    lonlat = torch.tensor(frame[["lon", "lat"]].to_numpy(dtype="float64"))
+    correct = torch.from_numpy(frame["image_hit1"].to_numpy().astype(bool))
+    found = relative_information(lonlat, correct, radius_km=0.05 * EARTH_RADIUS_KM)
+    assert found.nanmean().item() == pytest.approx(0.0075, abs=5e-5)
 
 
 def test_worst_region_is_that_of_a_count():
