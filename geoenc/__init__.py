@@ -90,7 +90,7 @@ __all__ = [
 _SUBMODULES = {
     *("catalogue", "convert", "coordinates", "data", "frames", "harmonics", "hub", "losses"),
     *("metrics", "plot", "predictions", "priors", "published", "recipes", "sampling"),
-    *("splits", "testing"),
+    *("conformal", "splits", "support", "testing"),
 }
 
 

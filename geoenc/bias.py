@@ -2,23 +2,28 @@
 
 import json
 import os
+import zipfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from geoenc._files import atomic_path
 from geoenc._optional import require
-from geoenc.coordinates import as_lonlat
+from geoenc.coordinates import EARTH_RADIUS_KM, as_lonlat, equal_earth
+from geoenc.data.globe import countries
 from geoenc.data.regions import OPEN_SEA, region_of
 from geoenc.data.splits import spatial_blocks
 from geoenc.metrics import (
     SelfInformation,
     class_means,
     density_profile,
+    relative_information,
     self_information,
     worst_region,
 )
@@ -32,6 +37,8 @@ if TYPE_CHECKING:
 _NEIGHBORS = 10
 _BINS = 5
 _BLOCK_DEGREES = 5.0
+_PEOPLE = (10, 30, 100, 300)
+"""Between which densities of population, in people per square kilometre, samples are counted."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +46,7 @@ class Part:
     """Accuracy of some of the samples.
 
     Args:
-        name: of a region, or the distances between which the 10th neighbour is.
+        name: of a region, or the distances or densities between which the samples are.
         samples: how many.
         accuracy: share that is right.
         standard_error: sqrt(p (1 - p) / n), for independent samples.
@@ -62,11 +69,14 @@ class BiasReport:
         radius_km, max_neighbors: of the neighbourhoods of the two scores that follow.
         unmarked, marked: mean spatial self-information, see `geoenc.metrics.self_information`.
         unmarked_weighted, marked_weighted: weighted by the number of neighbours.
+        relative: mean relative information of rings, see `geoenc.metrics.relative_information`.
         continents: by continent.
         worst_country: of those with at least ``min_samples``; None if there is no such country.
         min_samples: of a country.
         density: by the distance of the 10th neighbour, from crowded places to lonely ones; empty
             for fewer than 11 samples.
+        population: by the people per square kilometre of the country, from empty countries to
+            crowded ones; samples in the open sea are in none.
         scores: of each sample, in its row.
     """
 
@@ -79,10 +89,12 @@ class BiasReport:
     marked: float
     unmarked_weighted: float
     marked_weighted: float
+    relative: float
     continents: tuple[Part, ...]
     worst_country: Part | None
     min_samples: int
     density: tuple[Part, ...]
+    population: tuple[Part, ...]
     scores: SelfInformation = field(repr=False)
 
 
@@ -90,18 +102,22 @@ def read_predictions(path: str | os.PathLike[str]) -> tuple[Tensor, Tensor]:
     """Places ``(N, 2)``, NaN where unknown, and whether each sample is right ``(N,)``.
 
     Args:
-        path: a file of `geoenc.predictions.Predictions`, of which the first class counts, or a
-            table (.parquet or .csv) with columns ``lon``, ``lat`` and ``correct`` (0 or 1).
+        path: a file of `geoenc.predictions.Predictions`, of which the first class counts; a
+            table (.parquet or .csv) with columns ``lon``, ``lat`` and ``correct`` (0 or 1); or the
+            samples (.npz) of a result of ``geoenc bench``, of which the first seed counts.
     """
     import pandas
 
     file = Path(path)
-    if file.suffix not in (".parquet", ".csv"):
+    if file.suffix not in (".parquet", ".csv", ".npz"):
         raise ValueError(
-            f"expected predictions in a file .parquet or .csv, got {file.name!r}; save them so"
+            f"expected predictions in a file .parquet or .csv, or .npz of geoenc bench, got "
+            f"{file.name!r}; save them so"
         )
     with open(file, "rb"):
         pass  # the error of a missing file, in the words of the system
+    if file.suffix == ".npz":
+        return _benchmark(file)
     if file.suffix == ".csv":
         table = pandas.read_csv(file)
     else:
@@ -132,6 +148,24 @@ def read_predictions(path: str | os.PathLike[str]) -> tuple[Tensor, Tensor]:
             "rows; compare scores with a threshold first, and leave out what was not judged"
         )
     return as_lonlat(table[["lon", "lat"]], missing=True), correct.bool()
+
+
+def _benchmark(file: Path) -> tuple[Tensor, Tensor]:
+    try:
+        with np.load(file, allow_pickle=False) as arrays:
+            found = {name: arrays[name] for name in arrays.files}
+    except (ValueError, zipfile.BadZipFile) as error:
+        raise ValueError(
+            f"expected the samples of geoenc bench in {str(file)!r}, got another or a damaged file "
+            f"({error}); run that row again"
+        ) from error
+    if not {"lonlat", "correct"} <= found.keys():
+        raise ValueError(
+            f"expected places and whether each is right in {str(file)!r}, got {sorted(found)}; "
+            "geo-bias is of a task with classes: choose a file of one"
+        )
+    correct = torch.from_numpy(np.atleast_2d(found["correct"])[0])
+    return as_lonlat(found["lonlat"], missing=True), correct.bool()
 
 
 def bias_report(
@@ -171,6 +205,7 @@ def bias_report(
     correct = correct.cpu()
     scores = self_information(places, correct, radius_km=radius_km, max_neighbors=max_neighbors)
     weighted = scores.weighted_mean()
+    relative = relative_information(places, correct, radius_km=radius_km).nanmean().item()
     samples, places, correct = len(places), places[known], correct[known]
     density = []
     if len(places) > _NEIGHBORS:
@@ -197,10 +232,12 @@ def bias_report(
         marked=scores.marked.nanmean().item(),
         unmarked_weighted=weighted[0],
         marked_weighted=weighted[1],
+        relative=relative,
         continents=_by_continent(places, correct),
         worst_country=worst,
         min_samples=min_samples,
         density=tuple(density),
+        population=_by_population(correct, country, names),
         scores=scores,
     )
 
@@ -210,6 +247,39 @@ def _by_continent(places: Tensor, correct: Tensor) -> tuple[Part, ...]:
     counts = region.bincount(minlength=len(names)).tolist()
     means = class_means(correct, region, len(names)).tolist()
     return tuple(_part(*row) for row in zip(names, counts, means, strict=True))
+
+
+def _by_population(correct: Tensor, country: Tensor, names: Sequence[str]) -> tuple[Part, ...]:
+    people = people_per_km2()
+    density = torch.tensor([people.get(name, torch.nan) for name in names], dtype=torch.float64)
+    group = torch.bucketize(density, torch.tensor(_PEOPLE, dtype=torch.float64), right=True)
+    inside = country >= 0
+    group = group[country[inside]]
+    counts = group.bincount(minlength=len(_PEOPLE) + 1).tolist()
+    means = class_means(correct[inside], group, len(counts)).tolist()
+    titles = [f"{low} to {high}" for low, high in pairwise(_PEOPLE)]
+    titles = [f"below {_PEOPLE[0]}", *titles, f"{_PEOPLE[-1]} or more"]
+    parts = zip(titles, counts, means, strict=True)
+    return tuple(_part(*row) for row in parts if row[1])
+
+
+def people_per_km2() -> dict[str, float]:
+    """Population of each country of the embedded map by its area, both of Natural Earth.
+
+    Example:
+        >>> from geoenc.bias import people_per_km2
+        >>> people = people_per_km2()
+        >>> people["Mongolia"] < 5 < 300 < people["India"]
+        True
+    """
+    import shapely
+
+    table = countries()
+    plane = shapely.transform(
+        table.geometry.to_numpy(), lambda degrees: equal_earth(torch.from_numpy(degrees)).numpy()
+    )
+    area = shapely.area(plane) * EARTH_RADIUS_KM**2
+    return dict(zip(table["name"], (table["pop_est"].to_numpy() / area).tolist(), strict=True))
 
 
 def _kilometres(value: float) -> str:
@@ -239,6 +309,9 @@ def as_text(report: BiasReport) -> str:
         f"{'':12}{'mean':>9}{'weighted by neighbours':>25}",
         f"{'unmarked':12}{unmarked:9.2f}{report.unmarked_weighted:25.2f}",
         f"{'marked':12}{marked:9.2f}{report.marked_weighted:25.2f}",
+        "",
+        f"relative information of 10 rings within {report.radius_km:g} km; lower is fairer",
+        f"{'mean':12}{report.relative:9.4f}",
         *_table("continent", report.continents),
     ]
     if report.worst_country is not None:
@@ -247,6 +320,8 @@ def as_text(report: BiasReport) -> str:
         )
     if report.density:
         lines += _table("distance of the 10th neighbour", report.density)
+    if report.population:
+        lines += _table("people per km² of the country", report.population)
     return "\n".join(lines)
 
 

@@ -134,6 +134,11 @@ class LocationEncoder(_PlaceEncoder):
         The form common to Space2Vec, Sphere2Vec, CSP, SatCLIP and TorchSpatial.
     """
 
+    position: PositionEncoder
+    network: Network
+    time: TimeEncoder | None
+    out_features: int
+
     def __init__(
         self, position: PositionEncoder, network: Network, time: TimeEncoder | None = None
     ) -> None:
@@ -234,6 +239,9 @@ class SumEncoder(_PlaceEncoder):
     Reference:
         Vivanco Cepeda, Nayak and Shah, GeoCLIP, NeurIPS 2023, section 3.1.
     """
+
+    encoders: nn.ModuleList
+    out_features: int
 
     def __init__(self, encoders: Sequence[LocationEncoder]) -> None:
         super().__init__()

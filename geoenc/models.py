@@ -34,6 +34,9 @@ class DualEncoder(_Model):
         Mai et al., CSP, ICML 2023, section 3.1.
     """
 
+    location: LocationEncoder | SumEncoder
+    image: nn.Module
+
     def __init__(self, location: LocationEncoder | SumEncoder, image: nn.Module) -> None:
         super().__init__()
         width = getattr(image, "out_features", location.out_features)
@@ -70,6 +73,10 @@ class LocationClassifier(_Model):
     Reference:
         Mac Aodha, Cole and Perona, ICCV 2019, section 3; Mai et al., CSP, ICML 2023, section 3.3.
     """
+
+    encoder: LocationEncoder | SumEncoder
+    num_classes: int
+    head: nn.Linear
 
     def __init__(self, encoder: LocationEncoder | SumEncoder, num_classes: int) -> None:
         super().__init__()
@@ -133,6 +140,12 @@ class ImageLocationClassifier(_Model):
     Differs:
         No bias before the sigmoid of the cells, whose table absorbs it; no user tags.
     """
+
+    encoder: LocationEncoder | SumEncoder | PositionEncoder
+    in_features: int
+    num_classes: int
+    image: Linear
+    place: nn.Linear
 
     def __init__(
         self,

@@ -35,6 +35,8 @@ class RetrievalDatabase(Component):
         (500, 16, 32)
     """
 
+    in_features: int
+    out_features: int
     lonlat: Tensor
     keys: Tensor
     features: Tensor
@@ -128,6 +130,12 @@ class RetrievalAugmented(_PlaceEncoder):
     Differs:
         Temperatures divide, as everywhere here: 15 there is 1/15. Their beta is 1 - w.
     """
+
+    encoder: LocationEncoder | SumEncoder
+    database: RetrievalDatabase
+    temperature: float
+    place_weight: float
+    out_features: int
 
     def __init__(
         self,

@@ -56,6 +56,13 @@ class RandomConvFeatures(Component):
         MOSAIKS has one patch side, one bias and no square root.
     """
 
+    num_features: int
+    patch_size: int | Sequence[int]
+    stride: int
+    bias: tuple[float, float]
+    image_size: int
+    seed: int
+
     def __init__(
         self,
         num_features: int = 512,
@@ -192,6 +199,9 @@ class TransformersFeatures(nn.Module):
     Shape:
         ``images`` uint8 in 0..255, or float in [0, 1], (N, 3, H, W); output (N, D).
     """
+
+    name_or_folder: str
+    download: bool
 
     def __init__(self, name_or_folder: str | Path, *, download: bool = False) -> None:
         super().__init__()

@@ -43,6 +43,8 @@ class Rows(ABC):
         ValueError: a row with NaN or infinity, or a file cut short; names the file and the row.
     """
 
+    name: str
+    shape: tuple[int, int]
     ndim = 2
     dtype = torch.float32
 

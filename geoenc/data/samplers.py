@@ -84,6 +84,9 @@ class ClassBalancedSampler(Sampler[int]):
         Mac Aodha, Cole and Perona, ICCV 2019, section 4.
     """
 
+    max_per_class: int
+    generator: Generator | None
+
     def __init__(
         self, target: Tensor, max_per_class: int = 100, *, generator: Generator | None = None
     ) -> None:

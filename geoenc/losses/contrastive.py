@@ -33,6 +33,11 @@ class InfoNCELoss(nn.Module):
         Radford et al., CLIP, ICML 2021, figure 3; Klemmer et al., SatCLIP, AAAI 2025, equation 1.
     """
 
+    symmetric: bool
+    learnable: bool
+    gather: bool
+    log_temperature: nn.Parameter
+
     def __init__(
         self,
         temperature: float = 0.07,

@@ -46,6 +46,11 @@ class CSPLoss(nn.Module):
         two weights for the same balance.
     """
 
+    location_weight: float
+    dropout_weight: float
+    symmetric: bool
+    gather: bool
+
     def __init__(
         self,
         criterion: str = "multiclass",

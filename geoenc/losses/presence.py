@@ -39,6 +39,9 @@ class PresenceAbsenceLoss(nn.Module):
         the random-location term of pre-training.
     """
 
+    positive_weight: float | None
+    background_weight: float
+
     def __init__(
         self, positive_weight: float | None = None, *, background_weight: float = 1.0
     ) -> None:

@@ -12,6 +12,7 @@ from geoenc.metrics.bias import (
     DensityProfile,
     SelfInformation,
     density_profile,
+    relative_information,
     self_information,
     worst_region,
 )
@@ -30,6 +31,7 @@ __all__ = [
     "macro_accuracy",
     "median_error_km",
     "reciprocal_rank",
+    "relative_information",
     "self_information",
     "target_rank",
     "top_k_accuracy",

@@ -12,6 +12,9 @@ class Network(Component, root=True):
         in_features, out_features: widths, as for ``nn.Linear``.
     """
 
+    in_features: int
+    out_features: int
+
     def __init__(self, in_features: int, out_features: int) -> None:
         super().__init__()
         for name, width in (("in_features", in_features), ("out_features", out_features)):

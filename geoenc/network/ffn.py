@@ -46,6 +46,14 @@ class FFN(Network):
         Mai et al., Space2Vec, ICLR 2020, section 3.2; Mai et al., CSP, ICML 2023, appendix A.2.
     """
 
+    hidden_features: int
+    depth: int
+    activation: str
+    dropout: float
+    residual: bool
+    layer_norm: bool
+    layers: nn.Sequential
+
     def __init__(
         self,
         in_features: int,

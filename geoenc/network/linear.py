@@ -24,6 +24,8 @@ class Linear(Network):
         The linear network of Rußwurm et al., ICLR 2024, section 4.
     """
 
+    linear: nn.Linear
+
     def __init__(self, in_features: int, out_features: int, *, bias: bool = True) -> None:
         super().__init__(in_features, out_features)
         self.bias = bias

@@ -32,6 +32,12 @@ class ResidualNet(Network):
         2024, and the head of Tessellating the Earth, ECCV 2026.
     """
 
+    hidden_features: int | None
+    depth: int
+    dropout: float
+    input: nn.Linear
+    blocks: nn.Sequential
+
     def __init__(
         self,
         in_features: int,

@@ -37,6 +37,16 @@ class Siren(Network):
         SatCLIP, AAAI 2025 (dropout 0.5); Climplicit, 2025 (residual, hyperbolic).
     """
 
+    hidden_features: int
+    depth: int
+    first_frequency: float
+    frequency: float
+    dropout: float
+    residual: bool
+    hyperbolic: bool
+    layers: nn.ModuleList
+    last_layer: nn.Linear
+
     def __init__(
         self,
         in_features: int,

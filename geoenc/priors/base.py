@@ -20,7 +20,7 @@ class Prior(ABC):
     distribution over the classes for each place in `distributions`.
     """
 
-    num_classes = 0
+    num_classes: int = 0
 
     def fit(self, lonlat: Any, target: Tensor, num_classes: int) -> Self:
         """Remember labelled places, and return the prior itself.
