@@ -14,6 +14,7 @@ import traceback
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from importlib import metadata
 from typing import Any
 
@@ -73,17 +74,17 @@ def versions() -> dict[str, str]:
 def checks() -> Iterator[Check]:
     """Every module is imported, every component and loss keeps its contract, weights survive."""
     for name in modules():
-        yield f"import {name}", lambda name=name: importlib.import_module(name)
+        yield f"import {name}", partial(importlib.import_module, name)
     for name, cls in sorted(Component.registry.items()):
         contract = next((check for kind, check in CONTRACTS if issubclass(cls, kind)), None)
         if contract is not None:
-            yield f"contract {name}", lambda check=contract, cls=cls: check(small(cls))
+            yield f"contract {name}", partial(check_contract, cls, contract)
     for model in models():
         name = type(model).__name__
-        yield f"contract {name}", lambda model=model: testing.check_model(model)
-        yield f"save and load {name}", lambda model=model: check_saved(model)
+        yield f"contract {name}", partial(testing.check_model, model)
+        yield f"save and load {name}", partial(check_saved, model)
     for loss in (geoenc.InfoNCELoss(), geoenc.CSPLoss(), geoenc.PresenceAbsenceLoss()):
-        yield f"contract {type(loss).__name__}", lambda loss=loss: testing.check_loss(loss)
+        yield f"contract {type(loss).__name__}", partial(testing.check_loss, loss)
     yield "places", check_places
     yield "training", check_training
 
@@ -129,6 +130,11 @@ def models() -> list[Any]:
             encoder(), geoenc.RetrievalDatabase(5, in_features=4, out_features=3)
         ),
     ]
+
+
+def check_contract(cls: type[Component], contract: Callable[..., None]) -> None:
+    """What the family of a class promises, of a small one."""
+    contract(small(cls))
 
 
 def check_saved(model: Any) -> None:

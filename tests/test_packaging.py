@@ -92,6 +92,7 @@ def test_what_is_imported_is_declared() -> None:
     names = {one.lower().replace("-", "_") for one in stated}
     other = {"PIL": "pillow", "sklearn": "scikit_learn"}
     through = {"pandas": "geopandas", "pyproj": "geopandas", "pyogrio": "geopandas"}
+    through["threadpoolctl"] = "scikit_learn"
     found: dict[str, str] = {}
     for path in ROOT.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -102,7 +103,7 @@ def test_what_is_imported_is_declared() -> None:
                 modules = [node.module or ""]
             elif isinstance(node, ast.Call) and getattr(node.func, "id", "") == "require":
                 modules = [ast.unparse(node.args[0]).lstrip("f").strip("'\"")]
-            found |= {module.partition(".")[0]: str(path) for module in modules}
+            found |= {re.split(r"\W", module)[0]: str(path) for module in modules}
     foreign = set(found) - set(sys.stdlib_module_names) - {"geoenc", "IPython", "__future__"}
     missing = [
         f"{name} in {found[name]}"
@@ -133,6 +134,7 @@ def test_public_packages_say_what_is_public(name: str) -> None:
     assert not has_names or module.__all__, f"{name} has names and no __all__"
 
 
+@pytest.mark.slow
 def test_types_of_a_users_script(tmp_path: Path) -> None:
     """mypy --strict sees the types of the library, and finds the one mistake."""
     api = pytest.importorskip("mypy.api", reason="mypy is not installed; pip install mypy")

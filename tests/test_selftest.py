@@ -8,18 +8,29 @@ import geoenc
 from geoenc import selftest
 from geoenc.component import Component
 
+PARTS = ("Space2VecGrid", "RBF", "FFN", "CyclicTime", "LocationEncoder", "InfoNCELoss")
 
-def test_all_of_it_but_the_imports(capsys: pytest.CaptureFixture[str]) -> None:
-    """The modules are imported by the tests of documentation anyway."""
-    some = [check for check in selftest.checks() if not check[0].startswith("import ")]
-    assert selftest.main(some) == 0
+
+def test_a_part_of_each_kind(capsys: pytest.CaptureFixture[str]) -> None:
+    """The contract of all of them, with more settings, is in test_contract.py."""
+    known = dict(selftest.checks())
+    names = [f"contract {name}" for name in PARTS]
+    names += ["import geoenc.cli", "save and load LocationClassifier", "places", "training"]
+    assert selftest.main([(name, known[name]) for name in names]) == 0
     told = capsys.readouterr().out
-    assert f"{len(some)} ok, 0 absent, 0 FAILED" in told
+    assert "10 ok, 0 absent, 0 FAILED" in told
     for line in (f"torch             {torch.__version__}", "platform          "):
         assert line in told
-    for name in ("Space2VecGrid", "FFN", "CyclicTime", "LocationEncoder", "CSPLoss"):
-        assert f"contract {name} " in told
-    assert "save and load LocationClassifier " in told
+    for name in names:
+        assert f"ok      {name} " in told
+
+
+def test_every_part_can_be_made_small() -> None:
+    known = [cls for cls in Component.registry.values() if cls.__module__.startswith("geoenc.")]
+    kinds = tuple(kind for kind, _ in selftest.CONTRACTS)
+    parts = [selftest.small(cls) for cls in known if issubclass(cls, kinds)]
+    assert len(parts) > 20
+    assert max(sum(p.numel() for p in part.parameters()) for part in parts) < 20_000
 
 
 def test_modules_are_the_files() -> None:

@@ -85,9 +85,9 @@ def table_rows(
             name = entry.name if frozen else f"{entry.name} + {network}"
             found.append(Row(name, protocol, entry=entry))
     if "trained" in protocols:
-        for protocol, (name, _, entry) in HYBRIDS.items():
-            if entry is None or entry in entries:
-                found.append(Row(name, protocol, "hybrid", entry))
+        for protocol, (name, _, own) in HYBRIDS.items():
+            if own is None or own in entries:
+                found.append(Row(name, protocol, "hybrid", own))
     return [*floors, *found]
 
 

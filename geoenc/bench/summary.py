@@ -90,8 +90,8 @@ def _read(folder: Path) -> tuple[list[Row], list[Row]]:
                 f"{'no ' + ', '.join(lacking) if lacking else 'no test scores'}; run that row again"
             )
         elif not np.isfinite(np.array(result["test"], dtype=np.float64)).all():
-            error = f"scores that are no finite numbers: {result['test']}"
-            failed.append({key: result.get(key) for key in _FAILED} | {"error": error})
+            said = f"scores that are no finite numbers: {result['test']}"
+            failed.append({key: result.get(key) for key in _FAILED} | {"error": said})
         else:
             results.append(result)
     for path in sorted(folder.glob("results/*/error.json")):  # of a whole task

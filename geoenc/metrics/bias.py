@@ -328,7 +328,7 @@ def relative_information(
         ring = np.floor(2 * np.arcsin(np.minimum(chord / 2, 1)) / angle * rings).astype(np.int64)
         cell, size = owner * rings + ring.clip(max=rings - 1), (len(near), rings)
         count = np.bincount(cell, minlength=len(near) * rings).reshape(size)
-        hits = np.bincount(cell, right[flat], len(near) * rings).reshape(size)
+        hits = np.bincount(cell, right[flat], len(near) * rings).reshape(size).astype(np.float64)
         scores.append(_relative(hits, count, min_samples))
     found[known] = np.concatenate(scores)
     return torch.from_numpy(found).to(lonlat.device)

@@ -234,7 +234,7 @@ def test_one_failing_row_and_one_failing_task_do_not_lose_the_others(
         assert failed[f"side, {split}, grid + FFN (trained)"] == "RuntimeError: no convergence"
     assert len(failed) == 3
     good = [one for one in results.read(tmp_path / "out") if one["error"] is None]
-    assert len(good) == 2 * 9
+    assert len([one for one in good if one["kind"] != "hybrid"]) == 2 * 9
     monkeypatch.setitem(protocols.PROTOCOLS, "trained", broken)
     assert bench.run(todo([tasks[0]], tmp_path / "out")) == {}
 
