@@ -18,7 +18,6 @@ from geoenc._optional import require
 from geoenc.coordinates import EARTH_RADIUS_KM, as_lonlat, equal_earth
 from geoenc.data.globe import countries
 from geoenc.data.regions import OPEN_SEA, region_of
-from geoenc.data.splits import spatial_blocks
 from geoenc.metrics import (
     SelfInformation,
     class_means,
@@ -27,9 +26,8 @@ from geoenc.metrics import (
     self_information,
     worst_region,
 )
-from geoenc.plot import draw_map
+from geoenc.plot import block_map
 from geoenc.predictions import Predictions
-from geoenc.sampling import lattice
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -345,18 +343,12 @@ def bias_figure(lonlat: Any, correct: Tensor, report: BiasReport) -> "Figure":
         The figure.
     """
     pyplot = require("matplotlib.pyplot", extra="plot")
-    places = as_lonlat(lonlat, missing=True).cpu()
-    known = ~places.isnan().any(-1)
-    block = spatial_blocks(places[known], degrees=_BLOCK_DEGREES)
-    height = 180
-    pixel = spatial_blocks(lattice(height).flatten(0, 1), degrees=_BLOCK_DEGREES)
     figure, axes = pyplot.subplots(2, 1, figsize=(9, 9), layout="constrained")
-    for ax, values, title, cmap, high in (
-        (axes[0], correct.cpu(), "share of samples that are right", "viridis", 1.0),
+    for ax, score, title, cmap, high in (
+        (axes[0], correct, "share of samples that are right", "viridis", 1.0),
         (axes[1], report.scores.marked, "marked spatial self-information", "magma_r", None),
     ):
-        means = class_means(values[known], block, int(pixel.max()) + 1)
-        draw_map(means[pixel].view(height, 2 * height), ax=ax, cmap=cmap, low=0.0, high=high)
+        block_map(lonlat, score, degrees=_BLOCK_DEGREES, ax=ax, cmap=cmap, low=0.0, high=high)
         ax.set_title(title)
         figure.colorbar(ax.collections[0], ax=ax, shrink=0.7)
     return figure

@@ -186,43 +186,24 @@ def figures(config: Config, folder: Path, results: dict[str, Any]) -> None:
 
 def few_shot_curves(config: Config, results: dict[str, Any]) -> Any:
     """Accuracy against the share of labels, one line per method, one panel per split."""
+    from geoenc.plot import few_shot_curves as curves
+
     pyplot = require("matplotlib.pyplot", extra="plot")
-    splits, fractions = config.table.splits, config.table.fractions
+    splits = config.table.splits
+    size = (5 * len(splits), 4)
     figure, axes = pyplot.subplots(
-        1,
-        len(splits),
-        figsize=(5 * len(splits), 4),
-        sharey=True,
-        squeeze=False,
-        layout="constrained",
+        1, len(splits), figsize=size, sharey=True, squeeze=False, layout="constrained"
     )
     for ax, split in zip(axes[0], splits, strict=True):
-        for colour, method in zip(_colours(), config.methods, strict=False):
-            cells = [c for c in results["summary"] if (c["split"], c["method"]) == (split, method)]
-            ax.errorbar(
-                fractions,
-                [100 * c["top1"] for c in cells],
-                yerr=[100 * c["top1_std"] for c in cells],
-                label=method,
-                color=colour,
-                marker="o",
-                markersize=4,
-                capsize=2,
-                linewidth=1.5,
-            )
-        ax.set_xscale("log")
-        ax.set_xticks(fractions, [f"{fraction:.0%}" for fraction in fractions])
-        ax.minorticks_off()
+        curves(results, split=split, ax=ax)
         ax.set_title(f"{split} split")
-        ax.set_xlabel("share of labels")
-        ax.spines[["top", "right"]].set_visible(False)
-    axes[0, 0].set_ylabel("top-1 accuracy, %")
-    axes[0, 0].legend(frameon=False, fontsize=8)
     return figure
 
 
 def learning_curves(config: Config, folder: Path) -> Any:
     """Pre-training loss by epoch, one panel per objective, one line per split and seed."""
+    from geoenc.plot import PALETTE
+
     pyplot = require("matplotlib.pyplot", extra="plot")
     curves: dict[str, list[tuple[str, list[float]]]] = {}
     for path in sorted((folder / "pretrained").glob("*/*/config.json")):
@@ -234,7 +215,7 @@ def learning_curves(config: Config, folder: Path) -> Any:
     figure, axes = pyplot.subplots(
         1, len(panels), figsize=(4 * len(panels), 3.2), squeeze=False, layout="constrained"
     )
-    colours: dict[str, str] = dict(zip(config.table.splits, _colours(), strict=False))
+    colours: dict[str, str] = dict(zip(config.table.splits, PALETTE, strict=False))
     for ax, method in zip(axes[0], panels, strict=True):
         for split, losses in curves.get(method, []):
             ax.plot(range(1, len(losses) + 1), losses, color=colours.get(split), label=split)
@@ -276,11 +257,6 @@ def class_maps(config: Config, paths: list[Path], classes: list[str], fraction: 
     figure.colorbar(mesh, ax=axes, shrink=0.6, label="P(y | place)")
     figure.suptitle(f"Learned from {fraction:.0%} of the labels", fontsize=10)
     return figure
-
-
-def _colours() -> list[str]:
-    """Okabe and Ito's palette, which colour-blind readers can tell apart."""
-    return ["#000000", "#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#D55E00", "#0072B2", "#F0E442"]
 
 
 def _save(figure: Any, path: Path) -> None:
