@@ -27,7 +27,9 @@ def add_arguments(command: ArgumentParser) -> None:
     command.add_argument(
         "--land", action="store_true", default=None, help="of a grid, only cells on land"
     )
-    command.add_argument("--model", required=True, help="a folder or name (geoenc list pretrained)")
+    command.add_argument(
+        "--model", required=True, metavar="MODEL", help="a folder or name (geoenc list pretrained)"
+    )
     command.add_argument("--out", required=True, metavar="FILE", help="what to write")
     command.add_argument("--lon", metavar="COLUMN", help="longitude in degrees (the geometry, lon)")
     command.add_argument("--lat", metavar="COLUMN", help="latitude in degrees (the geometry, lat)")
