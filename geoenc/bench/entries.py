@@ -25,6 +25,8 @@ class Entry:
         rates: learning rates, among which validation chooses; none: those of the settings.
         training: what differs from the settings: steps, batch, evaluate_every, weight_decay.
         model: folder or name of a trained model, which stays as it is.
+        pooled: whether, once trained, it is also pooled with the neighbours of each place: a row
+            of its own.
     """
 
     name: str
@@ -34,6 +36,7 @@ class Entry:
     rates: tuple[float, ...] = ()
     training: Mapping[str, Any] = field(default_factory=dict)
     model: str | None = None
+    pooled: bool = False
 
     @property
     def config(self) -> dict[str, Any]:
@@ -115,7 +118,7 @@ def read(path: str | Path) -> list[Entry]:
 
 
 def _entry(table: Mapping[str, Any], file: Path) -> Entry:
-    fields = ("name", "position", "choose", "network", "rates", "training", "model")
+    fields = ("name", "position", "choose", "network", "rates", "training", "model", "pooled")
     unknown = [key for key in table if key not in fields]
     position = table.get("position")
     if unknown or ("model" in table) == (position is not None):
@@ -138,6 +141,7 @@ def _entry(table: Mapping[str, Any], file: Path) -> Entry:
         tuple(table.get("rates", ())),
         table.get("training", {}),
         table.get("model"),
+        bool(table.get("pooled", False)),
     )
 
 

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 
 from geoenc.bench import neighbours as near
-from geoenc.bench.entries import Entry, read
+from geoenc.bench.entries import Entry
 from geoenc.bench.parts import Part, Parts, taken
 from geoenc.bench.protocols import Options, Protocol, Said, trained
-from geoenc.bench.settings import FILE, Settings
+from geoenc.bench.settings import Settings
 from geoenc.coordinates import to_xyz
 
 NEIGHBOURS = 32
@@ -228,10 +228,7 @@ def _voted(parts: Parts) -> tuple[dict[str, Tensor], list[Options]]:
     return outputs, search
 
 
-_ENTRY = next(entry for entry in read(FILE) if entry.name == "RFF, xyz")
-
-HYBRIDS: dict[str, tuple[str, Protocol, Entry | None]] = {
-    "kriging": ("kriging on the sphere", kriging, None),
-    "encoder-and-neighbours": (f"{_ENTRY.name} and neighbours", encoder_and_neighbours, _ENTRY),
+HYBRIDS: dict[str, Protocol] = {
+    "kriging": kriging,
+    "encoder-and-neighbours": encoder_and_neighbours,
 }
-"""Name of the row, protocol, and the encoder if it has one, by name of the protocol."""

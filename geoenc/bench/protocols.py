@@ -188,8 +188,7 @@ def trained(
         num_train=len(used["train"].target),
         more={"step": found.step},
     )
-    if used["test"].image_probs is not None:
-        parts.memory["trained", entry.name, seed] = said
+    parts.memory["trained", entry.name, seed] = said
     return said
 
 

@@ -84,10 +84,11 @@ def table_rows(
                 continue
             name = entry.name if frozen else f"{entry.name} + {network}"
             found.append(Row(name, protocol, entry=entry))
+            if protocol == "trained" and entry.pooled:
+                more = f"{name}, and neighbours"
+                found.append(Row(more, "encoder-and-neighbours", "hybrid", entry))
     if "trained" in protocols:
-        for protocol, (name, _, own) in HYBRIDS.items():
-            if own is None or own in entries:
-                found.append(Row(name, protocol, "hybrid", own))
+        found.append(Row("kriging on the sphere", "kriging", "hybrid"))
     return [*floors, *found]
 
 
@@ -209,8 +210,7 @@ class Table:
 
     def answers(self, row: Row) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         """Scores of every seed; of several folds, those of all their test rows together."""
-        hybrids = {name: protocol for name, (_, protocol, _) in HYBRIDS.items()}
-        protocol = {"nearest-of-class": nearest_of_class, **hybrids, **PROTOCOLS}[row.protocol]
+        protocol = {"nearest-of-class": nearest_of_class, **HYBRIDS, **PROTOCOLS}[row.protocol]
         union = {name: _union([fold[name] for fold in self.folds]) for name in _TWO}
         chosen: list[dict[str, Any] | None] = [None] * len(self.folds)
         found: dict[str, Any] = {"test": [], "validation": [], "more": {}, "search": []}

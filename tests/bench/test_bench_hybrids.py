@@ -9,6 +9,7 @@ import torch
 from geoenc import sampling
 from geoenc.bench import Task, parts_of, read_settings, split_of
 from geoenc.bench import hybrids as module
+from geoenc.bench.entries import Entry
 from geoenc.bench.hybrids import HYBRIDS, kriging_weights, pool
 from geoenc.bench.parts import Part, Parts
 from geoenc.bench.protocols import Said
@@ -38,8 +39,8 @@ def _told(parts: Parts, name: str, monkeypatch: pytest.MonkeyPatch) -> Said:
         return Said(*outputs, chosen={"rate": 1.0})
 
     monkeypatch.setattr(module, "trained", silent)
-    _, protocol, entry = HYBRIDS[name]
-    return protocol(parts, entry, read_settings(quick=True), 0, None)
+    entry = Entry("any", {"name": "XYZ"}, pooled=True)
+    return HYBRIDS[name](parts, entry, read_settings(quick=True), 0, None)
 
 
 def test_weights_solve_the_equations_of_ordinary_kriging() -> None:
