@@ -13,7 +13,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from benchmarks.shared import RESULTS
+from benchmarks.shared import RESULTS, console, described_by, markdown_table
 from geoenc._files import write_text
 from geoenc.data.published import PUBLISHED
 from geoenc.recipes.config import load_config
@@ -53,12 +53,7 @@ def needs(table: dict[str, Any], method: str, fraction: float) -> list[str]:
     """The published files that a number needs, below DIR."""
     config = _config(table["config"], tuple(settings(table, method)))
     source = PUBLISHED[config.data.name]
-    files = [
-        template.format(split=split)
-        for split in ("train", "val")
-        for template in (source.labels[0], source.places[0])
-    ]
-    files.append(source.categories[0])
+    files = described_by(source, ("train", "val"))
     few = fraction < 1
     files.append(
         _variant(source.predictions, config.data.predictions, "fewshot" if few else "full")
@@ -90,9 +85,7 @@ def measured(name: str, results: Path = RESULTS) -> dict[tuple[str, float], tupl
 
 def section(name: str, table: dict[str, Any], results: Path = RESULTS) -> list[str]:
     """One table: a line for each number, then the commands."""
-    lines = [f"## {table['title']}", "", f"{table['source']}.", ""]
-    lines += ["| method | labels | reported | measured | needs |", "|---|---|---|---|---|"]
-    ours, common = measured(name, results), _common(table)
+    rows, ours, common = [], measured(name, results), _common(table)
     for method, numbers in table["top1"].items():
         spread = table.get("spread", {}).get(method, [])
         for i, (fraction, number) in enumerate(zip(table["fractions"], numbers, strict=True)):
@@ -104,10 +97,13 @@ def section(name: str, table: dict[str, Any], results: Path = RESULTS) -> list[s
             else:
                 own = [f"`{f}`" for f in needs(table, method, fraction) if f not in common]
                 missing = ", ".join(own)
-            lines.append(f"| {method} | {fraction:.0%} | {printed} | {cell} | {missing} |")
-    lines += ["", f"All of them need {', '.join(f'`{file}`' for file in common)}.", ""]
-    commands = [command(name, table, method) for method in table["top1"]]
-    return [*lines, "```console", *[f"$ {line}" for line in commands], "```", ""]
+            rows.append([method, f"{fraction:.0%}", printed, cell, missing])
+    return [
+        *[f"## {table['title']}", "", f"{table['source']}.", ""],
+        *markdown_table(("method", "labels", "reported", "measured", "needs"), rows),
+        *["", f"All of them need {', '.join(f'`{file}`' for file in common)}.", ""],
+        *console(command(name, table, method) for method in table["top1"]),
+    ]
 
 
 def _common(table: dict[str, Any]) -> list[str]:

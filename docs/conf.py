@@ -25,13 +25,15 @@ extensions = [
     "sphinx.ext.napoleon",
     "sphinx.ext.viewcode",
     "sphinx_copybutton",
+    "formulas",
 ]
 exclude_patterns = ["_build", "generated"]
 default_role = "py:obj"
 python_use_unqualified_type_names = True
 toc_object_entries_show_parents = "hide"
 
-# Formulas are plain text, here and in docstrings, so no page loads MathJax.
+# Docstrings have plain formulas, formulas.toml their LaTeX, and pages MathML: no script, no font.
+html_math_renderer = "mathml"
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3
 

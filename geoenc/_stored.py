@@ -36,7 +36,26 @@ def as_encoder(model: Any, device: str | None = None) -> Any:
         )
     if device is None:
         return encoder
-    return (encoder if named else copy.deepcopy(encoder)).to(device)
+    try:
+        return (encoder if named else copy.deepcopy(encoder)).to(device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ValueError(
+            f"expected a device of this machine, got {device!r} ({reason}); choose cpu"
+        ) from error
+
+
+def check_time(encoder: Any, given: bool) -> None:
+    """Refuse a time without use, and a model that lacks its time, before anything is written."""
+    try:
+        encoder.embed(torch.empty(0, 2), torch.empty(0) if given else None)
+    except ValueError as error:
+        raise ValueError(
+            "expected no time, for the model was built without one, got one; leave time= (--time) "
+            "out"
+            if given
+            else "expected a time, for the model was built with one, got none; give time= (--time)"
+        ) from error
 
 
 def check_dtype(dtype: str, allowed: tuple[str, ...] = DTYPES) -> None:

@@ -72,6 +72,7 @@ def embed_frame(
 
     Raises:
         ValueError: no CRS, no such column, coordinates that are no degrees.
+        TypeError: an encoder without ``embed``.
 
     Example:
         >>> import geopandas, shapely, geoenc
@@ -85,6 +86,11 @@ def embed_frame(
         raise ValueError(
             f"expected a positive tolerance and max_points of at least 0, got {tolerance} and "
             f"{max_points}"
+        )
+    if not hasattr(encoder, "embed"):
+        raise TypeError(
+            f"expected an encoder with embed, got {type(encoder).__name__}; of a position encoder "
+            "make a LocationEncoder(position, network), of a classifier give .encoder"
         )
     moment = None if time is None else year_fractions(column_of(frame, time, "time"))
     if lon is not None or lat is not None or not hasattr(frame, "to_crs"):
@@ -183,7 +189,16 @@ def _dates(column: pd.Series, unreadable: Literal["raise", "coerce"]) -> pd.Seri
     rest = column[dates.isna() & column.notna()]
     if len(rest):
         dates = dates.copy()
-        dates[dates.isna() & column.notna()] = pd.to_datetime(rest, errors=unreadable, utc=True)
+        try:
+            with warnings.catch_warnings(category=UserWarning, action="ignore"):  # of slowness
+                read = pd.to_datetime(rest, errors=unreadable, utc=True)
+        except ValueError as error:
+            raise ValueError(
+                f"expected dates such as 2024-07-01 in column {column.name!r}, got {error}; read "
+                'them with pandas.to_datetime(column, errors="coerce"), where the others become '
+                "missing"
+            ) from error
+        dates[dates.isna() & column.notna()] = read
     return dates.dt.tz_localize(None)
 
 

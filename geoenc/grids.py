@@ -20,7 +20,15 @@ from torch import Tensor
 from geoenc import frames
 from geoenc._files import append_line, atomic_path
 from geoenc._optional import require
-from geoenc._stored import as_encoder, check_dtype, check_new, facts_of, narrowed, prepare_parts
+from geoenc._stored import (
+    as_encoder,
+    check_dtype,
+    check_new,
+    check_time,
+    facts_of,
+    narrowed,
+    prepare_parts,
+)
 from geoenc.data.globe import countries
 from geoenc.sampling import lattice
 from geoenc.streaming import Embedded, embed_table
@@ -109,6 +117,7 @@ def embed_grid(
     _check_replaceable(target, write is _write_zarr)
     height = _rows(degrees)
     encoder = as_encoder(model, device)
+    check_time(encoder, time is not None)
     facts = {**facts_of(model, encoder, dtype), "degrees": degrees, "time": time, "land": land}
     layout = _Layout(height, 2 * height, encoder.out_features, dtype)
     moment = None if time is None else _moment(time)

@@ -23,6 +23,7 @@ from geoenc._stored import (
     as_encoder,
     check_dtype,
     check_new,
+    check_time,
     facts_of,
     listed,
     narrowed,
@@ -123,6 +124,7 @@ def embed_table(
             f"{table.path.name!r}, got {table.schema.names}; rename it, or name another"
         )
     encoder = as_encoder(model, device)
+    check_time(encoder, time is not None)
     job = _Job(table, encoder, time, dtype, block_rows, parts)
     facts = job.facts(model)
     prepare_parts(job.folder, facts, force)

@@ -203,7 +203,7 @@ def open_table(
         >>> open_table("cities.csv", "x", "y").schema.names
         ['city', 'x', 'y']
     """
-    require("pyarrow", extra="scale")
+    arrow = require("pyarrow", extra="scale")
     path = Path(source)
     if path.suffix.lower() not in _KINDS:
         raise ValueError(
@@ -214,7 +214,13 @@ def open_table(
         raise FileNotFoundError(f"expected a table, got {str(source)!r}, which is no file")
     by_name = lon is not None or lat is not None
     lon, lat = lon or "lon", lat or "lat"
-    schema, rows, geometry, crs = _look(path, lon, lat)
+    try:
+        schema, rows, geometry, crs = _look(path, lon, lat)
+    except arrow.ArrowInvalid as error:
+        raise ValueError(
+            f"expected a table in {path.name!r}, got: {error}; is it whole, and of the kind that "
+            "its name says?"
+        ) from error
     _check_names(path, schema.names)
     if by_name or geometry is None:
         geometry = crs = None

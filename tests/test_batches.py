@@ -222,7 +222,7 @@ def test_ray_maps_it_over_batches(ray_cluster, encoder, model) -> None:
         numbers = np.array(out["embedding"].tolist(), dtype=float)
         np.testing.assert_allclose(numbers, wanted(encoder, frame), atol=1e-6)
     out = dataset.map_batches(Embedder(model), batch_format="pandas").to_pandas()
-    numbers = out.sort_values("key").filter(like="emb_")
+    numbers = out.sort_values("key").filter(like="emb_").to_numpy(dtype=float)
     np.testing.assert_allclose(numbers, wanted(encoder, frame), atol=1e-6)
     actors = dataset.map_batches(
         Embedder, fn_constructor_args=(model,), compute=ray_cluster.data.ActorPoolStrategy(size=1)

@@ -186,12 +186,16 @@ def command(monkeypatch):
 
 
 def test_ctrl_c_exits_with_130_and_says_what_goes_on(command, capsys, monkeypatch) -> None:
-    command(lambda options: signal.raise_signal(signal.SIGINT))
-    assert cli.main(["list"]) == 130
-    assert capsys.readouterr().err.strip() == "geoenc: interrupted"
-    monkeypatch.setattr("geoenc.cli.listing.RESUMES", True, raising=False)
-    assert cli.main(["list"]) == 130
-    assert "goes on where it was" in capsys.readouterr().err
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's & ignores it
+    try:
+        command(lambda options: signal.raise_signal(signal.SIGINT))
+        assert cli.main(["list"]) == 130
+        assert capsys.readouterr().err.strip() == "geoenc: interrupted"
+        monkeypatch.setattr("geoenc.cli.listing.RESUMES", True, raising=False)
+        assert cli.main(["list"]) == 130
+        assert "goes on where it was" in capsys.readouterr().err
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_unexpected_errors_have_no_traceback_unless_asked_for(command, capsys, monkeypatch) -> None:
@@ -318,7 +322,7 @@ def test_json_of_a_run_is_its_results(tmp_path, capsys) -> None:
 def test_nothing_is_overwritten_without_force(
     what, correct, model, converted, tmp_path, capsys
 ) -> None:
-    out = tmp_path / "there"
+    out = tmp_path / ("there.parquet" if what == "embed" else "there")
     kept = out
     if what in ("convert", "run"):
         kept = out / ("config.json" if what == "convert" else "results.json")
@@ -346,7 +350,7 @@ def test_nothing_is_overwritten_without_force(
     if what == "data":  # it deletes nothing, not even when told to
         return
     assert "--force" in shown.err
-    if what in ("convert", "explore"):
+    if what in ("convert", "embed", "explore"):
         assert cli.main([str(one) for one in [*arguments, "--force"]]) == 0
         assert kept.read_bytes() != before
 

@@ -369,6 +369,11 @@ def test_dates_of_many_forms() -> None:
         year_fractions(mixed)
 
 
+def test_an_encoder_without_embed_is_named() -> None:
+    with pytest.raises(TypeError, match=r"with embed, got XYZ; .*LocationEncoder\(position"):
+        embed_frame(geoenc.XYZ(), pd.DataFrame({"lon": [0.0], "lat": [0.0]}))
+
+
 def test_time() -> None:
     width = 3 + geoenc.CyclicTime().out_features
     model = geoenc.LocationEncoder(geoenc.XYZ(), geoenc.FFN(width, 4), geoenc.CyclicTime())

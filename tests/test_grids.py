@@ -161,8 +161,13 @@ def test_time(folder: Path) -> None:
     places = torch.from_numpy(table[["lon", "lat"]].to_numpy(copy=True))
     exact = model.embed(places, torch.full((122,), 0.5))
     np.testing.assert_allclose(np.stack(table["embedding"]), exact, atol=1e-6)
-    with pytest.raises(ValueError, match="expected time of shape"):
+    with pytest.raises(ValueError, match="expected a time, for the model was built with one"):
         grid(model, "none.zarr")
+    with pytest.raises(ValueError, match=r"expected dates such as 2024-07-01 .*got .*julember"):
+        grid(model, "none.zarr", time="julember")
+    with pytest.raises(ValueError, match="expected no time, for the model was built without one"):
+        grid(geoenc.published.encoder("SINR"), "none.zarr", time=0.5)
+    assert not list(folder.glob("none*")), "nothing that the right command would then refuse"
 
 
 def stop_after(monkeypatch: pytest.MonkeyPatch, blocks: int) -> list[int]:
@@ -171,7 +176,8 @@ def stop_after(monkeypatch: pytest.MonkeyPatch, blocks: int) -> list[int]:
     embed = geoenc.LocationEncoder.embed
 
     def counted(self, locations, time=None, **options):
-        calls.append(len(locations))
+        if len(locations):
+            calls.append(len(locations))
         if len(calls) > blocks:
             raise KeyboardInterrupt
         return embed(self, locations, time, **options)

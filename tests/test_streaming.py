@@ -285,9 +285,27 @@ def test_workers_share_the_blocks(encoder, folder: Path, monkeypatch) -> None:
 
 def test_an_error_in_a_worker_is_explained(folder: Path) -> None:
     places(5).to_parquet("in.parquet")
-    encoder = geoenc.LocationEncoder(geoenc.XYZ(), geoenc.FFN(5, 4), geoenc.CyclicTime()).eval()
-    with pytest.raises(ValueError, match=r"expected time of shape .*in a worker"):
-        run(encoder, "in.parquet", "out.parquet", workers=2)
+    encoder = geoenc.LocationEncoder(geoenc.XYZ(), geoenc.Linear(3, 4)).eval()
+    for parameter in encoder.parameters():
+        torch.nn.init.constant_(parameter, 1e6)
+    with pytest.raises(ValueError, match=r"within 65504 for float16.*in a worker"):
+        run(encoder, "in.parquet", "out.parquet", workers=2, dtype="float16")
+
+
+def test_a_time_without_use_is_refused_before_anything_is_written(encoder, folder: Path) -> None:
+    places(5).assign(when=0.5).to_parquet("in.parquet")
+    timed = geoenc.LocationEncoder(geoenc.XYZ(), geoenc.FFN(5, 4), geoenc.CyclicTime()).eval()
+    with pytest.raises(ValueError, match=r"expected a time, .*got none; give time="):
+        run(timed, "in.parquet", "out.parquet")
+    with pytest.raises(ValueError, match=r"expected no time, .*leave time= \(--time\) out"):
+        run(encoder, "in.parquet", "out.parquet", time="when")
+    assert os.listdir() == ["in.parquet"], "no parts that the right command would then refuse"
+
+
+def test_a_device_that_is_not_there_is_named(encoder, folder: Path) -> None:
+    places(5).to_parquet("in.parquet")
+    with pytest.raises(ValueError, match=r"a device of this machine, got 'abacus'.*choose cpu"):
+        run(encoder, "in.parquet", "out.parquet", device="abacus")
 
 
 def die(rank: int, job: object, workers: int) -> None:

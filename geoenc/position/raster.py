@@ -11,11 +11,12 @@ from geoenc.position.shared import cell
 
 
 class Raster(PositionEncoder):
-    """The raster's values at the place, bilinear between the four nearest pixels.
+    """(1 - s) [(1 - t) v(i, j) + t v(i, j + 1)] + s [(1 - t) v(i + 1, j) + t v(i + 1, j + 1)].
 
-    Row 0 is the latitude 90, the last row -90; column 0 is the longitude -180, the last column
-    180; between them rows and columns are evenly spaced. All are zero until `fit` sets the
-    values, which travel with the saved weights.
+    The raster's values v at the place, bilinear between the four nearest pixels:
+    i + s = (height - 1) (90 - lat) / 180 and j + t = (width - 1) (lon + 180) / 360, i and j whole.
+    So row 0 is the latitude 90, the last row -90; column 0 is the longitude -180, the last column
+    180. All are zero until `fit` sets the values, which travel with the saved weights.
 
     Args:
         out_features: values per pixel.

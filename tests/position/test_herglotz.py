@@ -19,7 +19,7 @@ def test_atoms_are_sums_of_harmonics_of_all_degrees() -> None:
     xyz = geoenc.coordinates.to_xyz(places()).numpy()
     z = xyz @ (a + 1j * b).T
     assert np.abs(((a + 1j * b) ** 2).sum(1)).max() < 1e-15
-    series = sum((2 * n + 1) * (r * z) ** n / math.factorial(n) for n in range(60))
+    series = sum((2 * n + 1) * (r * z) ** n / float(math.factorial(n)) for n in range(60))
     wanted = np.exp(-r) * series.real / (1 + 2 * 6)
     assert np.abs(encoder(places()).detach().numpy() - wanted).max() < 1e-13
 
