@@ -122,6 +122,8 @@ def test_the_recipe_runs_on_a_table_of_the_user(tmp_path, capsys) -> None:
     assert code == 0, shown.err
     assert "CSP-MC-BLD" in shown.out
     assert "blocked split" in shown.out
+    for folder in (tmp_path / "run" / "classifiers").glob("*/*"):
+        assert geoenc.from_pretrained(folder).metadata["classes"] == ["north", "south"]
 
 
 def test_a_reader_that_leaves_early_is_no_error() -> None:

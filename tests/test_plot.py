@@ -444,3 +444,13 @@ def test_two_components_of_three_are_seen_without_red_and_green(eyes) -> None:
     everything = colours.three_colours(torch.rand(1000, 3))
     assert everything.min() >= 0
     assert everything.max() <= 1
+
+
+def test_models_that_a_map_is_not_for_are_named() -> None:
+    encoder = geoenc.published.encoder("SINR")
+    with pytest.raises(TypeError, match=r"a LocationClassifier, got LocationEncoder, which has no"):
+        plot.class_map(encoder, 0)
+    with pytest.raises(TypeError, match=r"an encoder with embed, got str; .*from_pretrained"):
+        plot.pca_map("sinr")
+    with pytest.raises(TypeError, match=r"an encoder with embed, got LocationClassifier"):
+        plot.similarity_map(geoenc.LocationClassifier(encoder, 2), at=(0, 0))

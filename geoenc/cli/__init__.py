@@ -4,7 +4,9 @@ import argparse
 import logging
 import os
 import re
+import shutil
 import sys
+import textwrap
 from collections.abc import Sequence
 from importlib import import_module
 from types import ModuleType
@@ -98,8 +100,9 @@ def parser() -> argparse.ArgumentParser:
         command = commands.add_parser(
             name,
             help=module.HELP,
-            description=getattr(
-                module, "DESCRIPTION", f"{module.HELP[0].upper()}{module.HELP[1:]}."
+            description=textwrap.fill(
+                getattr(module, "DESCRIPTION", f"{module.HELP[0].upper()}{module.HELP[1:]}."),
+                max(shutil.get_terminal_size().columns - 2, 11),
             ),
             epilog=f"examples:\n{_aligned(module.EXAMPLES.splitlines())}",
             formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -50,7 +50,7 @@ def explore_page(
         >>> import geoenc
         >>> from geoenc.explore import explore_page
         >>> page = explore_page(geoenc.published.encoder("SINR"), name="SINR", rows=30)
-        >>> page[:15], "http" in page.partition("<script")[0]
+        >>> page[:15], "://" in page.partition("<script")[0]
         ('<!doctype html>', False)
     """
     if dimensions < 1:

@@ -80,6 +80,7 @@ def pca_map(
         >>> ax = pca_map(geoenc.published.encoder("SINR"), height=30)
     """
     places = view.places(height)
+    _check_embeds(encoder)
     embedding = encoder.embed(places).cpu().double().flatten(0, 1)
     land = on_land(places).flatten()
     if not bool(land.any()):
@@ -131,6 +132,11 @@ def class_map(
         >>> encoder = geoenc.published.encoder("SINR")
         >>> ax = class_map(geoenc.LocationClassifier(encoder, num_classes=3), 0, height=30)
     """
+    if not hasattr(classifier, "probabilities"):
+        raise TypeError(
+            f"expected a LocationClassifier, got {type(classifier).__name__}, which has no classes; "
+            "similarity_map and pca_map show an encoder"
+        )
     if not 0 <= index < classifier.num_classes:
         raise ValueError(f"expected a class in [0, {classifier.num_classes}), got {index}")
     places = view.places(height)
@@ -153,5 +159,14 @@ def directions(encoder: Encoder, places: Tensor) -> Tensor:
         with torch.no_grad():
             codes = encoder.write(places.flatten(0, -2).to(device)).unflatten(0, places.shape[:-1])
     else:
+        _check_embeds(encoder)
         codes = encoder.embed(places)
     return torch.nn.functional.normalize(codes.cpu(), dim=-1)
+
+
+def _check_embeds(encoder: Any) -> None:
+    if not hasattr(encoder, "embed"):
+        raise TypeError(
+            f"expected an encoder with embed, got {type(encoder).__name__}; read a model with "
+            "geoenc.from_pretrained, and of a classifier give .encoder"
+        )

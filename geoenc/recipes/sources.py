@@ -34,6 +34,7 @@ class Source(ABC):
     """The samples of one split of a table."""
 
     train: LocationDataset
+    classes: tuple[str, ...]
     num_classes: int
 
     @abstractmethod
@@ -55,7 +56,8 @@ class TableSource(Source):
         self.config, self.part = config, part
         self.dataset = LocationDataset(images.lonlat, images.target, features)
         self.train = self.dataset.subset(part == 0)
-        self.num_classes = len(images.classes)
+        self.classes = images.classes
+        self.num_classes = len(self.classes)
 
     def labelled(self, fraction: float, generator: Generator) -> Tensor:
         """See `Source`."""

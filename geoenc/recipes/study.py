@@ -278,7 +278,11 @@ class _Cell:
         ):
             classifier.save_pretrained(
                 part.folder / "classifiers" / part.name / file_name(self.method),
-                metadata={"method": self.method, "fraction": self.fraction},
+                metadata={
+                    "method": self.method,
+                    "fraction": self.fraction,
+                    "classes": list(part.source.classes),
+                },
             )
         if self.test.image_probs is None:
             return csp.evaluate(config, classifier, self.test, **rows)
