@@ -68,6 +68,11 @@ class GeoEncoder(TransformerMixin, BaseEstimator):
         else:
             self.encoder_ = from_pretrained(given)
         self._places = [self._index(one, checked.shape[1]) for one in (self.lon, self.lat)]
+        if self._places[0] == self._places[1]:
+            raise ValueError(
+                f"expected two columns, got {self.lon!r} as lon and {self.lat!r} as lat, which are "
+                "one; give their names or numbers as lon= and lat="
+            )
         return self
 
     def transform(self, X: Any) -> NDArray[Any]:

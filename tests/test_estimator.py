@@ -106,3 +106,8 @@ def test_errors_say_what_to_do() -> None:
         GeoEncoder(lon="lon").fit(CITIES)
     with pytest.raises(TypeError, match=r"get_coordinates\(\)"):
         GeoEncoder().fit(gpd.GeoDataFrame(geometry=gpd.points_from_xy(*CITIES.T), crs=4326))
+
+
+def test_one_column_cannot_be_both() -> None:
+    with pytest.raises(ValueError, match=r"expected two columns, got 1 as lon and 1 as lat"):
+        GeoEncoder(lon=1).fit(np.zeros((3, 2)))

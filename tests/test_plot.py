@@ -448,7 +448,7 @@ def test_two_components_of_three_are_seen_without_red_and_green(eyes) -> None:
 
 def test_models_that_a_map_is_not_for_are_named() -> None:
     encoder = geoenc.published.encoder("SINR")
-    with pytest.raises(TypeError, match=r"a LocationClassifier, got LocationEncoder, which has no"):
+    with pytest.raises(TypeError, match=r"a LocationClassifier, got LocationEncoder, without"):
         plot.class_map(encoder, 0)
     with pytest.raises(TypeError, match=r"an encoder with embed, got str; .*from_pretrained"):
         plot.pca_map("sinr")

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from geoenc._stored import as_encoder
+from geoenc._stored import as_encoder, check_time
 from geoenc.explore import numbers
 from geoenc.explore.numbers import text_of
 from geoenc.explore.training import Training
@@ -57,6 +57,8 @@ def explore_page(
         raise ValueError(f"expected at least 1 dimension, got {dimensions}; 96 is usual")
     bare = isinstance(model, PositionEncoder)
     encoder = model if bare else as_encoder(model)
+    if not bare:
+        check_time(encoder, time is not None)
     columns, places = numbers.grid(rows)
     moment = None if time is None else torch.tensor(time, dtype=torch.float64)
     embedding = numbers.embeddings(encoder, places, moment)

@@ -134,7 +134,7 @@ def class_map(
     """
     if not hasattr(classifier, "probabilities"):
         raise TypeError(
-            f"expected a LocationClassifier, got {type(classifier).__name__}, which has no classes; "
+            f"expected a LocationClassifier, got {type(classifier).__name__}, without classes; "
             "similarity_map and pca_map show an encoder"
         )
     if not 0 <= index < classifier.num_classes:
