@@ -224,7 +224,6 @@ def in_degrees(frame: "gpd.GeoDataFrame | gpd.GeoSeries") -> Any:
             "expected geometries with a known CRS, got none; name it with "
             'frame.set_crs("EPSG:4326") if they are longitude and latitude in degrees'
         )
-    given = series
     if not series.crs.is_geographic:
         length = shapely.length(series.to_numpy())
         long = length > 0  # neither a point nor missing
@@ -232,12 +231,7 @@ def in_degrees(frame: "gpd.GeoDataFrame | gpd.GeoSeries") -> Any:
         finer[long] = shapely.segmentize(finer[long], length[long] / _EDGE_PARTS)
         series = type(series)(finer, index=series.index, crs=series.crs)
     try:
-        shapes = series.to_crs(4326).to_numpy().copy()
-        # a vertex that was added may lie beyond the edge of the projected world
-        beyond = np.isinf(shapely.bounds(shapes)).any(1)
-        if beyond.any():
-            shapes[beyond] = given[beyond].to_crs(4326).to_numpy()
-        return shapes
+        return series.to_crs(4326).to_numpy().copy()
     except ProjError as error:
         raise ValueError(
             f"expected a CRS that leads to degrees, got {series.crs.name!r} ({error}); name the "

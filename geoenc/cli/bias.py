@@ -31,8 +31,8 @@ def run(options: Any) -> int:
         new_path(options.map, force=options.force)
     lonlat, correct = read_predictions(options.file)
     report = bias_report(lonlat, correct, radius_km=options.radius_km)
-    print(as_json(report) if options.json else as_text(report))
     if options.map:
         save_map(bias_figure(lonlat, correct, report), options.map)
         print(f"map: {options.map}", file=sys.stderr)
+    print(as_json(report) if options.json else as_text(report))
     return 0
