@@ -75,8 +75,8 @@ def _checked(lonlat: Tensor, missing: bool) -> Tensor:
     if bool(beyond.any()):
         value = lat[beyond].flatten()[0].item()
         raise ValueError(
-            f"latitude {value:.10g} is outside [-90, 90] ({int(beyond.sum())} rows); if columns are "
-            '(lat, lon), pass order="latlon"; if they are metres, reproject to EPSG:4326'
+            f"latitude {value:.10g} is outside [-90, 90] ({int(beyond.sum())} rows); if columns "
+            'are (lat, lon), pass order="latlon"; if they are metres, reproject to EPSG:4326'
         )
     far = lon.abs() > _FURTHEST_LONGITUDE
     if bool(far.any()):

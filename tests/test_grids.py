@@ -9,6 +9,7 @@ import geopandas as gpd
 import numpy as np
 import pytest
 import torch
+from interruption import stop_after
 
 import geoenc
 from geoenc import grids
@@ -168,22 +169,6 @@ def test_time(folder: Path) -> None:
     with pytest.raises(ValueError, match="expected no time, for the model was built without one"):
         grid(geoenc.published.encoder("SINR"), "none.zarr", time=0.5)
     assert not list(folder.glob("none*")), "nothing that the right command would then refuse"
-
-
-def stop_after(monkeypatch: pytest.MonkeyPatch, blocks: int) -> list[int]:
-    """Interrupt the encoder at the block after so many; the list counts."""
-    calls: list[int] = []
-    embed = geoenc.LocationEncoder.embed
-
-    def counted(self, locations, time=None, **options):
-        if len(locations):
-            calls.append(len(locations))
-        if len(calls) > blocks:
-            raise KeyboardInterrupt
-        return embed(self, locations, time, **options)
-
-    monkeypatch.setattr(geoenc.LocationEncoder, "embed", counted)
-    return calls
 
 
 @pytest.mark.parametrize("dtype", ["float32", "int8"])

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from interruption import stop_after
 
 import geoenc
 from geoenc import streaming
@@ -192,22 +193,6 @@ def test_parts_of_other_settings_are_refused(encoder, folder: Path, monkeypatch)
     run(other, "in.parquet", "out.parquet", block_rows=3, force=True)
     wanted = other.eval().embed(pd.read_parquet("in.parquet")[["lon", "lat"]]).detach()
     np.testing.assert_allclose(vectors("out.parquet"), wanted, atol=1e-6)
-
-
-def stop_after(monkeypatch: pytest.MonkeyPatch, blocks: int) -> list[int]:
-    """Interrupt the encoder at the block after so many; the list counts."""
-    calls: list[int] = []
-    embed = geoenc.LocationEncoder.embed
-
-    def counted(self, locations, time=None, **options):
-        if len(locations):
-            calls.append(len(locations))
-            if len(calls) > blocks:
-                raise KeyboardInterrupt
-        return embed(self, locations, time, **options)
-
-    monkeypatch.setattr(geoenc.LocationEncoder, "embed", counted)
-    return calls
 
 
 def test_what_is_done_is_not_computed_again(encoder, folder: Path, monkeypatch) -> None:

@@ -3,17 +3,15 @@
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from geoenc._optional import require
+from geoenc.bench.files import part_of, table
 from geoenc.bench.parts import area_under_curve
 from geoenc.bench.task import Task
-from geoenc.data import DatasetNotFoundError
 
 REGIONS = ("AWT", "CAN", "NSW", "NZ", "SA")
 TRAIN_FILE = "data/disdat_presence_background.parquet"
@@ -105,8 +103,8 @@ def disdat(*, region: str = "AWT", data: str | os.PathLike[str] | None = None) -
             "random": torch.cat([_seen_parts(seen["split"]), torch.full((len(survey),), 2)]),
             "blocked": torch.cat(
                 [
-                    _blocked_parts(seen["split_block"], ("train", "val")),
-                    _blocked_parts(survey["split_block"], ("test",)),
+                    part_of(seen["split_block"], ("train", "val")),
+                    part_of(survey["split_block"], ("test",)),
                 ]
             ),
         },
@@ -121,16 +119,7 @@ def disdat(*, region: str = "AWT", data: str | os.PathLike[str] | None = None) -
 
 
 def _read(data: str | os.PathLike[str] | None, name: str, region: str) -> Any:
-    import pandas as pd
-
-    require("pyarrow", extra="scale")
-    path = Path(data or ".") / name
-    if not path.is_file():
-        raise DatasetNotFoundError(
-            f"expected {name} in {Path(data or '.')}, found nothing; name the folder of the data "
-            "with --data, see docs/how-to/get-the-datasets.md"
-        )
-    frame = pd.read_parquet(path)
+    frame = table(data, name)
     return frame[frame["region"] == region].reset_index(drop=True)
 
 
@@ -145,10 +134,3 @@ def _marks(column: Any, number: Mapping[str, int]) -> Tensor:
 
 def _seen_parts(split: Any) -> Tensor:
     return torch.from_numpy((split.astype(str) == "val").to_numpy(dtype="int64"))
-
-
-def _blocked_parts(split: Any, kept: tuple[str, ...]) -> Tensor:
-    """The part of each row, -1 for parts that are not kept."""
-    codes = {"train": 0, "val": 1, "test": 2}
-    part = split.astype(str).map({name: codes[name] for name in kept}).fillna(-1)
-    return torch.from_numpy(part.to_numpy(dtype="int64"))

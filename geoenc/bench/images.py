@@ -2,15 +2,14 @@
 
 import os
 from collections.abc import Mapping
-from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from geoenc.bench.files import found
 from geoenc.bench.probes import logistic, standardised
 from geoenc.bench.task import Task
-from geoenc.data import DatasetNotFoundError
 from geoenc.data.features import RandomConvFeatures
 
 Arrays = Mapping[str, np.ndarray]
@@ -147,10 +146,10 @@ def image_probabilities(
     outputs, search = logistic(
         codes, target[rows["train"]], classes, likelihood, penalties=PENALTIES
     )
-    found = torch.full((len(target), classes), torch.nan)
+    probs = torch.full((len(target), classes), torch.nan)
     for name, output in outputs.items():
-        found[rows[name]] = output.float().softmax(1)
-    return found, search[0]["settings"]["penalty"]
+        probs[rows[name]] = output.float().softmax(1)
+    return probs, search[0]["settings"]["penalty"]
 
 
 def _read(
@@ -158,13 +157,7 @@ def _read(
 ) -> Arrays:
     if label not in known:
         raise ValueError(f"expected label of {', '.join(known)}, got {label!r}; use one")
-    path = Path(data or ".") / "data_images" / f"{name}.npz"
-    if not path.is_file():
-        raise DatasetNotFoundError(
-            f"expected data_images/{name}.npz in {Path(data or '.')}, found nothing; name the "
-            "folder of the data with --data, see docs/how-to/get-the-datasets.md"
-        )
-    with np.load(path, allow_pickle=False) as arrays:
+    with np.load(found(data, f"data_images/{name}.npz"), allow_pickle=False) as arrays:
         return {key: arrays[key] for key in arrays.files}
 
 

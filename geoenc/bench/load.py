@@ -14,12 +14,12 @@ import torch
 from torch import Tensor
 
 from geoenc._optional import require
+from geoenc.bench.files import PARTS
 from geoenc.bench.generated import GENERATED
 from geoenc.bench.task import METRICS, Task
 from geoenc.data import DatasetNotFoundError
 
 TASKS = Path(__file__).with_name("tasks")
-PARTS = {"train": 0, "val": 1, "validation": 1, "test": 2}
 COMPARE: dict[str, Callable[[Any, Any], Any]] = {
     "<": lambda a, b: a < b,
     "<=": lambda a, b: a <= b,

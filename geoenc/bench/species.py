@@ -3,14 +3,12 @@
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from geoenc._optional import require
+from geoenc.bench.files import part_of, table
 from geoenc.bench.task import Task
-from geoenc.data import DatasetNotFoundError
 
 FILE = "data/inat2018_val.parquet"
 RANKS = (1, 10, 100)
@@ -46,25 +44,10 @@ def inat_species(*, data: str | os.PathLike[str] | None = None) -> Task:
     Reference:
         Van Horn et al., The iNaturalist species classification and detection dataset, CVPR 2018.
     """
-    import pandas as pd
-
-    require("pyarrow", extra="scale")
-    path = Path(data or ".") / FILE
-    if not path.is_file():
-        raise DatasetNotFoundError(
-            f"expected {FILE} in {Path(data or '.')}, found nothing; name the folder of the data "
-            "with --data, see docs/how-to/get-the-datasets.md"
-        )
-    frame = pd.read_parquet(path)
+    frame = table(data, FILE)
     frame = frame[frame["lon"].notna() & frame["lat"].notna()]
     target = torch.from_numpy(frame["label"].to_numpy(dtype="int64", copy=True))
-    codes = {"train": 0, "val": 1, "test": 2}
-    parts = {
-        name: torch.from_numpy(
-            frame[column].astype(str).map(codes).to_numpy(dtype="int64", copy=True)
-        )
-        for name, column in (("random", "split"), ("blocked", "split_block"))
-    }
+    parts = {"random": part_of(frame["split"]), "blocked": part_of(frame["split_block"])}
     return Task(
         name="inat-species",
         lonlat=torch.from_numpy(frame[["lon", "lat"]].to_numpy(dtype="float64", copy=True)),
