@@ -25,6 +25,9 @@ _GEOMETRIES = 1024
 _NODES = 65536
 _WIDEST = 45.0
 """Degrees that a piece may extend over: by chance, two poor rules can agree."""
+_WITHIN_EDGE = 1 - 1e-9
+"""Of projected coordinates: some centimetres nearer to the origin."""
+
 _EDGE_PARTS = 64
 """An outline in a projected CRS is reprojected with at least so many vertices."""
 
@@ -231,7 +234,12 @@ def in_degrees(frame: "gpd.GeoDataFrame | gpd.GeoSeries") -> Any:
         finer[long] = shapely.segmentize(finer[long], length[long] / _EDGE_PARTS)
         series = type(series)(finer, index=series.index, crs=series.crs)
     try:
-        return series.to_crs(4326).to_numpy().copy()
+        shapes = series.to_crs(4326).to_numpy().copy()
+        lost = np.isinf(shapely.bounds(shapes)).any(1)
+        if lost.any():  # by rounding, a vertex on the edge of the projected world is beyond it
+            inside = shapely.transform(series.to_numpy()[lost], lambda xy: xy * _WITHIN_EDGE)
+            shapes[lost] = type(series)(inside, crs=series.crs).to_crs(4326).to_numpy()
+        return shapes
     except ProjError as error:
         raise ValueError(
             f"expected a CRS that leads to degrees, got {series.crs.name!r} ({error}); name the "

@@ -417,3 +417,15 @@ def test_many_geometries_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     np.testing.assert_allclose(embed_frame(model, frame).to_numpy(), wanted, atol=1e-6)
     alone = np.concatenate([embed_frame(model, frame[i : i + 1]).to_numpy() for i in range(18)])
     np.testing.assert_allclose(alone, wanted, atol=1e-6)
+
+
+def test_a_vertex_on_the_edge_of_a_projected_world_is_kept() -> None:
+    """Mollweide's Antarctica ends at the edge, which by rounding has no degrees."""
+    from geoenc.data.globe import countries
+
+    world = countries()
+    projected = world.to_crs("ESRI:54009")
+    assert np.isinf(projected.to_crs(4326).bounds.to_numpy()).any(), "else this tests nothing"
+    embedder = geoenc.LocationEncoder(geoenc.XYZ(), geoenc.Linear(3, 3)).eval()
+    found, wanted = (embed_frame(embedder, one) for one in (projected, world))
+    assert (found - wanted).abs().to_numpy().max() < 5e-3
