@@ -60,7 +60,11 @@ class Row:
 def table_rows(
     task: Task, entries: Sequence[Entry], protocols: Sequence[str], settings: Settings
 ) -> list[Row]:
-    """The floors, which are in every table, and each encoder with each protocol it can have."""
+    """The floors, which are in every table, and each encoder with each protocol it can have.
+
+    Raises:
+        ValueError: two rows whose results would be one file.
+    """
     floors = [
         Row("majority" if task.classes else "mean", "majority", "floor"),
         Row("nearest neighbours on the sphere", "neighbours", "floor"),
@@ -89,7 +93,20 @@ def table_rows(
                 found.append(Row(more, "encoder-and-neighbours", "hybrid", entry))
     if "trained" in protocols:
         found.append(Row("kriging on the sphere", "kriging", "hybrid"))
-    return [*floors, *found]
+    return _apart([*floors, *found])
+
+
+def _apart(rows: Sequence[Row]) -> list[Row]:
+    """Each row once: what is entered and is a floor anyway stays a floor."""
+    kept: dict[str, Row] = {}
+    for row in rows:
+        other = kept.setdefault(row.slug, row)
+        if other is not row and (other.kind != "floor" or other.entry != row.entry):
+            raise ValueError(
+                f"expected names of encoders that differ in letters or digits, got {other.name!r} "
+                f"and {row.name!r}, whose results would be one file; rename one in a .toml file"
+            )
+    return list(kept.values())
 
 
 def learns(entry: Entry) -> bool:

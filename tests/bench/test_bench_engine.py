@@ -17,6 +17,7 @@ from fake_tasks import SIZES, load, write_tasks
 
 from geoenc import FFN, LocationEncoder, SphericalHarmonics, bench, cli
 from geoenc.bench import engine, protocols, results
+from geoenc.bench.entries import Entry
 from geoenc.bench.rows import Table, table_rows
 
 ENTRIES = [
@@ -451,3 +452,15 @@ def test_the_list_says_what_is_there_and_what_is_missing(
     assert "899 rows, 2 classes" in shown
     assert cli.main(["bench", "--list", "fmow-class", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)[0]["needs"] == "data/fmow_val.parquet"
+
+
+def test_an_encoder_that_is_a_floor_anyway_stays_a_floor() -> None:
+    """Entered by name, it would overwrite the floor's result; another of that name is refused."""
+    task = bench.load_task("checkerboard")
+    settings = bench.read_settings(quick=True)
+    rows = table_rows(task, bench.entries("Wrap"), ["probe", "neighbours"], settings)
+    assert [(row.name, row.kind) for row in rows if row.protocol == "probe"] == [("Wrap", "floor")]
+    assert len({row.slug for row in rows}) == len(rows)
+    other = Entry("wrap", {"name": "Wrap", "latitude_period": 360.0})
+    with pytest.raises(ValueError, match="got 'Wrap' and 'wrap', whose results would be one file"):
+        table_rows(task, [other], ["probe"], settings)
