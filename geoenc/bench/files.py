@@ -10,7 +10,7 @@ from torch import Tensor
 from geoenc._optional import require
 from geoenc.data import DatasetNotFoundError
 
-PARTS = {"train": 0, "val": 1, "validation": 1, "test": 2}
+PART_NUMBERS = {"train": 0, "val": 1, "validation": 1, "test": 2}
 """Words of the columns that name a part."""
 
 
@@ -35,5 +35,5 @@ def table(data: str | os.PathLike[str] | None, name: str) -> Any:
 
 def part_of(column: Any, kept: tuple[str, ...] = ("train", "val", "test")) -> Tensor:
     """The part of each row from a column that names it; -1 for parts that are not kept."""
-    numbers = column.astype(str).map({name: PARTS[name] for name in kept}).fillna(-1)
+    numbers = column.astype(str).map({name: PART_NUMBERS[name] for name in kept}).fillna(-1)
     return torch.from_numpy(numbers.to_numpy(dtype="int64", copy=True))

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from geoenc._optional import require
-from geoenc.bench.files import PARTS
+from geoenc.bench.files import PART_NUMBERS
 from geoenc.bench.generated import GENERATED
 from geoenc.bench.task import METRICS, Task
 from geoenc.data import DatasetNotFoundError
@@ -284,10 +284,10 @@ def _answers(file: TaskFile, frame: Any) -> tuple[Tensor, int, tuple[str, ...]]:
 
 
 def _parts(column: Any, file: TaskFile) -> Tensor:
-    known = column.astype(str).map(PARTS)
+    known = column.astype(str).map(PART_NUMBERS)
     if known.isna().any():
         raise ValueError(
             f"expected train, val or test in column {column.name} of {file.file}, got "
-            f"{sorted(set(column.astype(str)) - set(PARTS))}; correct the file"
+            f"{sorted(set(column.astype(str)) - set(PART_NUMBERS))}; correct the file"
         )
     return torch.from_numpy(known.to_numpy(dtype="int64", copy=True))
