@@ -1,4 +1,4 @@
-"""Every column of a sinusoidal encoder as a product of two sines, in one compiled pass.
+"""Every column of a sinusoidal encoder as a product of two sines, in one pass.
 
     out_j = amplitude sin 2 pi (a_j . c + p_j) sin 2 pi (b_j . c + q_j)
 
@@ -8,23 +8,17 @@ This is the fast way to fill large arrays; `PositionEncoder.encode` is the formu
 """
 
 import logging
-import types
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
-_SINE = (6.28318527, -16.20895564, 16.76918967, -9.624604698, 3.516376009, -0.7983429494)
-_COSINE = (0.9999999881, -3.739204624, 5.111852464, -3.660740908, 1.597943186, -0.4087506353)
-"""sin(2 pi r) = r (1 - 4 r^2) P(r^2) and cos(2 pi r) = (1 - 16 r^2) Q(r^2) for |r| <= 1/2, with
-exact zeros: P and Q by `benchmarks.speed.fit_sine`."""
+from geoenc.native import SINE, in_parts, library, lines, past_cache
 
-_FEW = 4
-"""Up to so many different second factors are taken once a place, and chosen by weights."""
-
-_STAGED = 2**20
-"""Numbers that are laid out where the output cannot be written at once."""
+_STAGED = 2**16
+"""Places that are laid out where the output cannot be written at once."""
 
 
 class Waves(NamedTuple):
@@ -94,159 +88,134 @@ def buffered(waves: Waves, rows: int, dtype: torch.dtype) -> Callable[[Tensor, T
     return fill
 
 
-class Pass:
-    """What one compiled pass over all columns takes, and how.
+def native(waves: Waves) -> Callable[[Tensor, Tensor], None] | None:
+    """A function ``fill(lonlat, out)`` by the kernels of `geoenc.native`, float32 on the CPU.
 
-    The second factor is the sine of a phase; or, where few columns differ in it, a weighted sum
-    of these few sines, which are taken before.
-
-    Attributes:
-        axes: of c, which the second phase depends on.
-        few: b and q of the different second factors ``(C + 1, K)`` in radians, or None.
-        parameters: amplitude, a, p, and those of the second factor.
-    """
-
-    def __init__(self, waves: Waves, device: torch.device) -> None:
-        self.coordinates = waves.coordinates
-        self.axes: tuple[int, ...] = ()
-        self.few: Tensor | None = None
-        parameters = [torch.tensor(waves.amplitude), waves.first, waves.phase]
-        if waves.second is not None and waves.second_phase is not None:
-            both = torch.cat([waves.second, waves.second_phase[None]])
-            others, which = both.unique(dim=1, return_inverse=True)
-            if others.shape[1] <= _FEW:
-                self.few = (2 * torch.pi * others).to(device)
-                weights = torch.nn.functional.one_hot(which, others.shape[1])
-                parameters.append(weights.T.float().contiguous())
-            else:
-                self.axes = tuple(waves.second.any(1).nonzero()[:, 0].tolist())
-                parameters += [waves.second[list(self.axes)], waves.second_phase]
-        self.parameters = [one.to(device) for one in parameters]
-
-    @property
-    def kind(self) -> Any:
-        """What a compiled pass is made for, beside the number of columns."""
-        return self.axes, self.few is not None
-
-    def operands(self, lonlat: Tensor) -> list[Tensor]:
-        """c, and the few second factors if there are such."""
-        c = self.coordinates(lonlat)
-        if self.few is None:
-            return [c]
-        return [c, torch.addmm(self.few[-1], c, self.few[:-1]).sin_().float()]
-
-
-def compiled(plan: Pass) -> Callable[[Pass, Tensor, Tensor], None] | None:
-    """A function ``fill(plan, lonlat, out)`` for any number of places, float32 out.
-
-    It serves all plans of one kind with as many columns.
+    It takes any number of places and needs memory for their coordinates only.
 
     Returns:
-        None where nothing can be compiled: there is no compiler, or it fails.
+        None where there are no kernels.
     """
-    axes, few = plan.axes, plan.few is not None
+    kernels = library()
+    if kernels is None or len(waves.first) > 3:
+        return None
+    group = kernels.geoenc_group()
+    phases, counts, first, second = _sines_and_cosines(waves)
+    first, second = first * group, None if second is None else second * group
+    axes, columns = len(waves.first), len(first)
+    size = 2 * len(phases) + 1
+    factors = (
+        phases.data_ptr(), counts.data_ptr(), len(phases), first.data_ptr(),
+        None if second is None else second.data_ptr(), columns, waves.amplitude,
+    )  # fmt: skip
 
-    def run(out: Tensor, c: Tensor, *given: Tensor) -> None:
-        chosen, (amplitude, a, p, *second) = given[:few], given[few:]
-        value = amplitude * _sine(_weighted(c, a, p))
-        if chosen:
-            value = value * _weighted(chosen[0], second[0])
-        elif second:
-            value = value * _sine(_weighted(c[:, axes], *second))
+    def fill(lonlat: Tensor, out: Tensor) -> None:
+        if out.stride(1) != 1 or out.dtype != torch.float32:
+            for start in range(0, len(out), _STAGED):
+                rows = slice(start, start + _STAGED)
+                staged = torch.empty(len(out[rows]), columns)
+                fill(lonlat[rows], staged)
+                out[rows] = staged
+            return
+        places = waves.coordinates(lonlat).contiguous()
+        large, stride = past_cache(out), out.stride(0)
+
+        def work(start: int, rows: int) -> None:
+            memory = lines(size, torch.float32)
+            kernels.geoenc_waves(
+                places.data_ptr() + 8 * axes * start, rows, axes, *factors,
+                memory.data_ptr(), out.data_ptr() + 4 * stride * start, stride, large,
+            )  # fmt: skip
+
+        in_parts(len(lonlat), out.numel(), work)
+
+    # the kernel sees addresses only: what lies there must live as long as the function
+    fill.__dict__["kept"] = phases, counts, first, second
+    return fill
+
+
+def _sines_and_cosines(waves: Waves) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+    """Each phase once, and for each column the lines of its factors, as the kernel takes them.
+
+    Returns:
+        The different phases (a, p) ``(K, C + 1)``, first those with one term, axis by axis; how
+        many these are of each axis, and how many have several terms ``(C + 1,)``; and of both
+        factors ``(D,)`` the line: 2 k for the sine and 2 k + 1 for the cosine of phase k, 2 K for
+        the number one.
+    """
+    pairs = [(waves.first, waves.phase)]
+    if waves.second is not None and waves.second_phase is not None:
+        pairs.append((waves.second, waves.second_phase))
+    slopes = torch.cat([one for one, _ in pairs], 1).double().T
+    phase = torch.cat([one for _, one in pairs]).double()
+    cosine = (phase >= 0.25).long()
+    one = (slopes == 0).all(1) & (phase == 0.25)
+    terms = slopes != 0
+    kind = torch.where(terms.sum(1) == 1, terms.long().argmax(1), len(waves.first))
+    rows = torch.cat([kind[:, None], slopes, (phase - 0.25 * cosine)[:, None]], 1)[~one].numpy()
+    # as bytes, because np.unique takes ten times as long with rows
+    rows = np.ascontiguousarray(rows + 0.0)
+    _, places, which = np.unique(
+        rows.view(f"V{rows.itemsize * rows.shape[1]}")[:, 0], return_index=True, return_inverse=True
+    )
+    order = np.argsort(rows[places, 0], kind="stable")
+    line = torch.full_like(cosine, 2 * len(places))
+    line[~one] = 2 * torch.from_numpy(np.argsort(order)[which]) + cosine[~one]
+    first, *second = line.split(waves.first.shape[1])
+    phases = torch.from_numpy(rows[places][order])
+    counts = torch.bincount(phases[:, 0].long(), minlength=len(waves.first) + 1)
+    return phases[:, 1:].contiguous(), counts, first, second[0] if second else None
+
+
+def compiled(waves: Waves) -> Callable[[Tensor, Tensor], None] | None:
+    """A function ``fill(lonlat, out)`` by ``torch.compile``, float32, for GPUs.
+
+    Returns:
+        None where nothing can be compiled.
+    """
+    parameters = (waves.first, waves.phase, waves.second, waves.second_phase)
+    given = [one for one in parameters if one is not None]
+    device, columns = waves.first.device, waves.first.shape[1]
+
+    def run(out: Tensor, c: Tensor, a: Tensor, p: Tensor, *second: Tensor) -> None:
+        value = waves.amplitude * _sine(_weighted(c, a, p))
+        if second:
+            value = value * _sine(_weighted(c, *second))
         out.copy_(value)
 
-    columns, device = plan.parameters[1].shape[1], plan.parameters[1].device
     trial = torch.zeros(64, 2, dtype=torch.float64, device=device)
-    rows = [torch.empty(64, columns, device=device), *plan.operands(trial)]
+    rows = [torch.empty(64, columns, device=device), waves.coordinates(trial)]
     for one in rows:
         torch._dynamo.mark_dynamic(one, 0)
-    fast = _compiled(run, *rows, *plan.parameters)
-    if fast is None:
+    try:
+        fast = torch.compile(run, fullgraph=True, dynamic=False)
+        fast(*rows, *given)
+    except Exception as error:  # the compiler raises what it likes
+        logging.getLogger(__name__).info("nothing compiled, the plain formula is used: %s", error)
         return None
 
-    def fill(plan: Pass, lonlat: Tensor, out: Tensor) -> None:
-        if len(lonlat) > 1 and out.is_contiguous() and out.dtype == torch.float32:
-            fast(out, *plan.operands(lonlat), *plan.parameters)
-            return
-        staged = torch.empty(max(_STAGED // columns, 2), columns, device=device)
-        for start in range(0, len(lonlat), len(staged)):
-            some = lonlat[start : start + len(staged)]
-            count = len(some)
-            some = some if count > 1 else some.expand(2, 2)
-            fast(staged[: len(some)], *plan.operands(some), *plan.parameters)
-            out[start : start + count] = staged[:count]
+    def fill(lonlat: Tensor, out: Tensor) -> None:
+        if len(lonlat) < 2 or not out.is_contiguous() or out.dtype != torch.float32:
+            out.copy_(waves(lonlat))
+        else:
+            fast(out, waves.coordinates(lonlat), *given)
 
     return fill
 
 
-def compiled_rows(
-    formula: Callable[[Tensor], Tensor], rows: int, device: torch.device
-) -> Callable[[Tensor], Tensor] | None:
-    """``formula``, ``(2, n)`` to ``(D, n)``, compiled for at most ``rows`` places, or None.
-
-    Returns:
-        A function from lonlat ``(n, 2)`` to the transposed view ``(n, D)``.
-    """
-    staged = torch.zeros(2, rows, dtype=torch.float64, device=device)
-    fast = _compiled(formula, staged)
-    if fast is None:
-        return None
-
-    def code(lonlat: Tensor) -> Tensor:
-        staged[:, : len(lonlat)] = lonlat.T
-        return fast(staged).T[: len(lonlat)]
-
-    return code
-
-
-def _compiled(function: Callable[..., Any], *trial: Tensor) -> Callable[..., Any] | None:
-    """Compiled and tried once, or None.
-
-    With a code object of its own, because the compiler keeps few versions of each.
-    """
-    copy: Any = types.FunctionType(
-        function.__code__.replace(), function.__globals__, closure=function.__closure__
-    )
-    options: Any = {"cpp.enable_floating_point_contract_flag": "fast"}
-    try:
-        fast = torch.compile(copy, fullgraph=True, dynamic=False, options=options)
-        fast(*trial)
-    except Exception as error:  # the compiler raises what it likes
-        logging.getLogger(__name__).info("nothing compiled, the plain formula is used: %s", error)
-        return None
-    return fast
-
-
-def fused_sin_cos(turns: Tensor) -> tuple[Tensor, Tensor]:
-    """sin(2 pi t) and cos(2 pi t) in float32 by polynomials, for compiled graphs."""
-    r = _reduced(turns)
-    square = r * r
-    sine = r * (1 - 4 * square) * _polynomial(square, _SINE)
-    return sine, (1 - 16 * square) * _polynomial(square, _COSINE)
-
-
 def _sine(turns: Tensor) -> Tensor:
     """sin(2 pi t) in float32 with an error near 2e-7; t is float64 and may be long."""
-    r = _reduced(turns)
+    r = (turns - torch.round(turns)).to(torch.float32)
     square = r * r
-    return r * (1 - 4 * square) * _polynomial(square, _SINE)
+    value = square * SINE[-1] + SINE[-2]
+    for coefficient in SINE[-3::-1]:
+        value = value * square + coefficient
+    return r * (1 - 4 * square) * value
 
 
-def _reduced(turns: Tensor) -> Tensor:
-    """The turns that are left, |r| <= 1/2, in float32."""
-    return (turns - torch.round(turns)).to(torch.float32)
-
-
-def _polynomial(x: Tensor, coefficients: tuple[float, ...]) -> Tensor:
-    value = x * coefficients[-1] + coefficients[-2]
-    for coefficient in coefficients[-3::-1]:
-        value = value * x + coefficient
-    return value
-
-
-def _weighted(c: Tensor, weight: Tensor, start: Tensor | float = 0.0) -> Tensor:
+def _weighted(c: Tensor, weight: Tensor, start: Tensor) -> Tensor:
     """start + c ``(n, C)`` times weight ``(C, D)``, a sum of few terms, written out."""
     total = start
     for axis in range(c.shape[-1]):
         total = total + c[:, axis, None] * weight[axis]
-    return torch.as_tensor(total)
+    return total

@@ -8,17 +8,18 @@ from torch import Tensor
 
 from geoenc.component import Component
 from geoenc.coordinates import wide_dtype
+from geoenc.native import WORTH_BUILDING
 
 BLOCK_ELEMENTS = 2**17
 """Numbers in a block of codes: with what is between, they stay in the cache of a core."""
-COMPILED_BLOCKS = 4
-"""How many such blocks a compiled function takes at once: it keeps nothing between."""
+FAST_BLOCKS = 2
+"""How many such blocks a kernel takes at once: it keeps nothing between."""
 DEVICE_ROWS = 65536
 """Places in a block where there is no cache to stay in, but kernels to fill."""
 WIDEST = 2**24
 """Columns of the widest code: 64 MB for one place."""
 WORTH_COMPILING = 2**32
-"""Numbers to write before the seconds of compiling are won back."""
+"""Numbers to write on a GPU before the seconds of compiling are won back."""
 
 
 class PositionEncoder(Component, root=True):
@@ -119,9 +120,10 @@ class PositionEncoder(Component, root=True):
             lonlat: ``(N, 2)`` degrees.
             out: ``(N, out_features)`` with any strides; made if absent.
             time: ``(N,)``, for encoders that take it.
-            compile: a sinusoidal encoder in one compiled pass. None: do so
-                where the output has more than 4 billion numbers. Without a compiler the plain
-                formula is used.
+            compile: sinusoidal encoders and harmonics by a kernel, in float32 (see
+                `geoenc.native`; on a GPU by ``torch.compile``). None: where the output has more
+                than a million numbers (on a GPU 4 billion). Without a compiler the plain formula
+                is used.
 
         Example:
             >>> import torch, geoenc
@@ -141,7 +143,6 @@ class PositionEncoder(Component, root=True):
             fill(lonlat[rows], out[rows], *([] if time is None else [time[rows]]))
         return out
 
-    @torch.no_grad()
     def blocks(
         self,
         lonlat: Tensor,
@@ -171,7 +172,9 @@ class PositionEncoder(Component, root=True):
         code = self._coder(size, lonlat.device, compiling)
         for start in range(0, len(lonlat), size):
             block = slice(start, start + size)
-            yield block, code(lonlat[block], *([] if time is None else [time[block]]))
+            with torch.no_grad():
+                part = code(lonlat[block], *([] if time is None else [time[block]]))
+            yield block, part
 
     @property
     def _block_rows(self) -> int:
@@ -183,8 +186,9 @@ class PositionEncoder(Component, root=True):
         if lonlat.ndim != 2:
             raise ValueError(f"expected lonlat of shape (N, 2), got {tuple(lonlat.shape)}")
         if compile is None:
-            compile = len(lonlat) * self.out_features > WORTH_COMPILING
-        rows = self._block_rows * (COMPILED_BLOCKS if compile else 1)
+            least = WORTH_BUILDING if lonlat.device.type == "cpu" else WORTH_COMPILING
+            compile = len(lonlat) * self.out_features > least
+        rows = self._block_rows // 16 * 16 * (FAST_BLOCKS if compile else 1)
         rows = rows if lonlat.device.type == "cpu" else DEVICE_ROWS
         return min(rows, max(len(lonlat), 1)), compile
 

@@ -1,6 +1,5 @@
 """Sinusoidal: what position encoders made of sines share, and their fast ways."""
 
-import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -9,13 +8,13 @@ from torch import Tensor
 
 from geoenc.fourier import SinCos, sin_cos
 from geoenc.position.base import PositionEncoder
-from geoenc.waves import Pass, Waves, buffered, compiled, compiled_rows, fused_sin_cos
+from geoenc.waves import Waves, buffered, compiled, native
 
 WORTH_BUFFERS = 512
 """Places for which buffers are laid out; fewer are encoded as `forward` does."""
 
-COMPILED_ROWS = 2**16
-"""Places in one call of a compiled pass: it needs memory for their coordinates only."""
+FAST_ROWS = 2**16
+"""Places in one pass over all columns: it needs memory for their coordinates only."""
 
 
 class Sinusoidal(PositionEncoder, root=True):
@@ -53,46 +52,44 @@ class Sinusoidal(PositionEncoder, root=True):
     def _filler(
         self, rows: int, device: torch.device, compile: bool
     ) -> tuple[Callable[..., None], int]:
-        if compile and self.dtype == torch.float32:
-            plan = Pass(self.waves(), device)
-            fast = self._kept(("waves", device, plan.kind), lambda: compiled(plan))
-            if fast is not None:
-                return functools.partial(fast, plan), COMPILED_ROWS
+        fast = self._fast(device) if compile and self.dtype == torch.float32 else None
+        if fast is not None:
+            return fast, FAST_ROWS
         if self._worth_buffers(rows, device):
             return buffered(self.waves(), rows, self.dtype), rows
         return super()._filler(rows, device, compile)
 
     def _coder(self, rows: int, device: torch.device, compile: bool) -> Callable[..., Tensor]:
-        if compile and self.dtype == torch.float32 and self.waves().second is not None:
-
-            def formula(lonlat: Tensor) -> Tensor:
-                return self.rows(lonlat, fused_sin_cos)
-
-            fast = self._kept(("rows", rows, device), lambda: compiled_rows(formula, rows, device))
-            if fast is not None:
-                return fast
-        elif not compile and not self._worth_buffers(rows, device):
+        if not compile and not self._worth_buffers(rows, device):
             return super()._coder(rows, device, compile)
         fill, _ = self._filler(rows, device, compile)
         buffer = torch.empty(rows, self.out_features, dtype=self.dtype, device=device)
 
         def code(lonlat: Tensor) -> Tensor:
-            fill(lonlat, buffer[: len(lonlat)])
-            return buffer[: len(lonlat)]
+            part = buffer if len(lonlat) == rows else buffer[: len(lonlat)]
+            fill(lonlat, part)
+            return part
 
         return code
+
+    def _fast(self, device: torch.device) -> Callable[..., None] | None:
+        """One pass over all columns in float32, or None where there is none.
+
+        It is made once and kept, and made anew when a buffer has changed; it is not copied and
+        not saved with the encoder.
+        """
+        buffers = list(self.buffers())
+        kept = self.__dict__.get("_kept")
+        if kept is None or kept[0] != device or not all(map(torch.equal, kept[1], buffers)):
+            waves = self.waves()
+            fast = native(waves) if device.type == "cpu" else compiled(waves)
+            kept = self.__dict__["_kept"] = device, [one.clone() for one in buffers], fast
+        return kept[2]
 
     def _worth_buffers(self, rows: int, device: torch.device) -> bool:
         """Where the plain formula is taken in buffers."""
         precise = self.dtype in (torch.float32, torch.float64)
         return device.type == "cpu" and precise and rows >= WORTH_BUFFERS
 
-    def _kept(self, key: tuple[Any, ...], make: Callable[[], Any]) -> Any:
-        """What was compiled before, or is now; not copied and not saved with the encoder."""
-        kept = self.__dict__.setdefault("_fast", {})
-        if key not in kept:
-            kept[key] = make()
-        return kept[key]
-
     def __getstate__(self) -> dict[str, Any]:
-        return {key: value for key, value in self.__dict__.items() if key != "_fast"}
+        return {key: value for key, value in self.__dict__.items() if key != "_kept"}

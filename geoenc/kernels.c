@@ -1,0 +1,403 @@
+/* Kernels for the processor; `geoenc.native` builds and calls them.
+
+   Places go in groups that lie side by side in the registers: a column of a group is one line of
+   numbers. All lines of a group are made in `lines`, a piece of memory of the caller
+   that stays in the cache, and turned into rows, tile by tile, as they are written. Arithmetic
+   keeps NaN: a place of NaN has a row of NaN. */
+
+#include <stdint.h>
+#include <string.h>
+#if defined(__AVX512F__)
+#include <immintrin.h>
+#endif
+
+#define inlined static inline __attribute__((always_inline))
+
+/* A group of places: as many as a register has room for floats. Two registers hold its doubles. */
+#if defined(__AVX512F__)
+#define GROUP 16
+#elif defined(__AVX__)
+#define GROUP 8
+#else
+#define GROUP 4
+#endif
+
+#define LANES (GROUP / 2)
+#define HALVES for (int h = 0; h < 2; h++)
+
+#define VECTOR(kind, lanes) kind __attribute__((vector_size((lanes) * sizeof(kind))))
+typedef VECTOR(float, GROUP) Floats;
+typedef VECTOR(float, LANES) HalfFloats;
+typedef VECTOR(double, LANES) Doubles;
+typedef Floats LooseFloats __attribute__((aligned(4), may_alias));
+typedef Doubles LooseDoubles __attribute__((aligned(8), may_alias));
+
+/* ---- tiles: lines to rows and back ---------------------------------------------------------- */
+
+#define MIX(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+
+#if GROUP == 16
+
+#define MIX_PAIRS(a, b, ...) (Floats) MIX((Doubles)(a), (Doubles)(b), __VA_ARGS__)
+#define EVEN_QUARTERS 0, 1, 4, 5, 8, 9, 12, 13
+#define ODD_QUARTERS 2, 3, 6, 7, 10, 11, 14, 15
+
+/* 16 x 16: first within the quarters of a register, then the quarters. */
+inlined void transpose_floats(Floats *v) {
+  Floats w[16];
+  for (int i = 0; i < 16; i += 2) {
+    w[i] = MIX(v[i], v[i + 1], 0, 16, 1, 17, 4, 20, 5, 21, 8, 24, 9, 25, 12, 28, 13, 29);
+    w[i + 1] = MIX(v[i], v[i + 1], 2, 18, 3, 19, 6, 22, 7, 23, 10, 26, 11, 27, 14, 30, 15, 31);
+  }
+  for (int i = 0; i < 16; i += 4)
+    for (int k = 0; k < 2; k++) {
+      v[i + 2 * k] = MIX_PAIRS(w[i + k], w[i + k + 2], 0, 8, 2, 10, 4, 12, 6, 14);
+      v[i + 2 * k + 1] = MIX_PAIRS(w[i + k], w[i + k + 2], 1, 9, 3, 11, 5, 13, 7, 15);
+    }
+  for (int i = 0; i < 4; i++)
+    for (int half = 0; half < 2; half++) {
+      Floats a = v[8 * half + i], b = v[8 * half + 4 + i];
+      w[i + 4 * half] = MIX_PAIRS(a, b, EVEN_QUARTERS);
+      w[i + 4 * half + 8] = MIX_PAIRS(a, b, ODD_QUARTERS);
+    }
+  for (int i = 0; i < 4; i++)
+    for (int half = 0; half < 2; half++) {
+      Floats a = w[i + 8 * half], b = w[i + 8 * half + 4];
+      v[i + 4 * half] = MIX_PAIRS(a, b, EVEN_QUARTERS);
+      v[i + 4 * half + 8] = MIX_PAIRS(a, b, ODD_QUARTERS);
+    }
+}
+
+#define ZIP_DOUBLES_LOW 0, 8, 1, 9, 2, 10, 3, 11
+#define ZIP_DOUBLES_HIGH 4, 12, 5, 13, 6, 14, 7, 15
+#define JOINED 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15
+#elif GROUP == 8
+#define ZIP_FLOATS_LOW 0, 8, 1, 9, 2, 10, 3, 11
+#define ZIP_FLOATS_HIGH 4, 12, 5, 13, 6, 14, 7, 15
+#define ZIP_DOUBLES_LOW 0, 4, 1, 5
+#define ZIP_DOUBLES_HIGH 2, 6, 3, 7
+#define JOINED 0, 1, 2, 3, 4, 5, 6, 7
+#else
+#define ZIP_FLOATS_LOW 0, 4, 1, 5
+#define ZIP_FLOATS_HIGH 2, 6, 3, 7
+#define ZIP_DOUBLES_LOW 0, 2
+#define ZIP_DOUBLES_HIGH 1, 3
+#define JOINED 0, 1, 2, 3
+#endif
+
+/* A square of registers: zipping its halves log2(lanes) times transposes it. */
+#define ZIP_TRANSPOSE(Kind, lanes, v, LOW, HIGH)                   \
+  for (int round = 1; round < (lanes); round *= 2) {               \
+    Kind w[lanes];                                                 \
+    for (int i = 0; i < (lanes) / 2; i++) {                        \
+      w[2 * i] = MIX(v[i], v[i + (lanes) / 2], LOW);               \
+      w[2 * i + 1] = MIX(v[i], v[i + (lanes) / 2], HIGH);          \
+    }                                                              \
+    for (int i = 0; i < (lanes); i++) v[i] = w[i];                 \
+  }
+
+#if GROUP < 16
+inlined void transpose_floats(Floats *v) {
+  ZIP_TRANSPOSE(Floats, GROUP, v, ZIP_FLOATS_LOW, ZIP_FLOATS_HIGH)
+}
+#endif
+
+inlined void transpose_doubles(Doubles *v) {
+  ZIP_TRANSPOSE(Doubles, GROUP / 2, v, ZIP_DOUBLES_LOW, ZIP_DOUBLES_HIGH)
+}
+
+#define NARROW(a, b) \
+  MIX(__builtin_convertvector(a, HalfFloats), __builtin_convertvector(b, HalfFloats), JOINED)
+
+/* Store a register, past the cache if `to` is a whole line of it: for outputs that do not fit. */
+#if defined(__AVX512F__)
+#define STREAM(to, v) _mm512_stream_ps((float *)(to), (__m512)(v))
+#else
+#define STREAM(to, v) *(LooseFloats *)(to) = (Floats)(v)
+#endif
+
+/* The first `many` of `count` registers, one a row. They stay registers: a copy is indexed. */
+#define STORE_ROWS(out, stride, v, count, many, past_cache)                              \
+  if ((many) >= (count) && (past_cache))                                                 \
+    for (int i = 0; i < (count); i++) STREAM((out) + i * (stride), (v)[i]);              \
+  else if ((many) >= (count))                                                            \
+    for (int i = 0; i < (count); i++) *(LooseFloats *)((out) + i * (stride)) = (Floats)(v)[i]; \
+  else {                                                                                 \
+    Floats some[count];                                                                  \
+    for (int i = 0; i < (count); i++) some[i] = (Floats)(v)[i];                          \
+    for (int i = 0; i < (many); i++) *(LooseFloats *)((out) + i * (stride)) = some[i];   \
+  }
+
+/* Whether `past_cache` can be done for rows `bytes` apart. */
+inlined int lines_of_cache(const void *to, int64_t bytes) {
+  return ((uintptr_t)to | (uintptr_t)bytes) % 64 == 0;
+}
+
+inlined void finish(void) {
+#if defined(__AVX512F__)
+  _mm_sfence();
+#endif
+}
+
+/* Coordinates of a group of places; beyond `many` those of the first place again. */
+inlined void read_places(const double *given, int64_t by_place, int64_t by_axis, int axes, int many,
+                         Doubles place[][2]) {
+  for (int axis = 0; axis < axes; axis++)
+    for (int i = 0; i < GROUP; i++)
+      place[axis][i / LANES][i % LANES] = given[(i < many ? i : 0) * by_place + axis * by_axis];
+}
+
+/* ---- waves ---------------------------------------------------------------------------------- */
+
+/* sin(2 pi r) and cos(2 pi r) for |r| <= 1/2: the factors of `geoenc.waves`. */
+static const float SINE[6] = {SINE_COEFFICIENTS}, COSINE[6] = {COSINE_COEFFICIENTS};
+#define POLYNOMIAL(p, x) \
+  (p[0] + x * (p[1] + x * (p[2] + x * (p[3] + x * (p[4] + x * p[5])))))
+
+/* What is left of a number of turns, from -1/2 to 1/2. */
+#if defined(__AVX512DQ__)
+#define REST(turns) (Doubles) _mm512_reduce_pd((__m512d)(turns), 0)
+#else
+#define ROUND 6755399441055744.0 /* 1.5 times 2^52: after it is added no fraction is left */
+#define REST(turns) ((turns) - (((turns) + ROUND) - ROUND))
+#endif
+
+/* Lines of sine and cosine of `count` phases, a . c + p turns, of which `axes` terms are not zero.
+   The a of a phase lie together, `step` numbers after those of the phase before. */
+inlined void sines(Doubles c[][2], int axes, const double *a, const double *p, int step, int count,
+                   float *lines) {
+  for (int k = 0; k < count; k++, a += step, p += step, lines += 2 * GROUP) {
+    Doubles turns[2];
+    HALVES {
+      turns[h] = *p + a[0] * c[0][h];
+      for (int axis = 1; axis < axes; axis++) turns[h] += a[axis] * c[axis][h];
+      turns[h] = REST(turns[h]);
+    }
+    Floats r = NARROW(turns[0], turns[1]), square = r * r;
+    *(LooseFloats *)lines = r * (1 - 4 * square) * POLYNOMIAL(SINE, square);
+    *(LooseFloats *)(lines + GROUP) = (1 - 16 * square) * POLYNOMIAL(COSINE, square);
+  }
+}
+
+/* The same for phases (a, p) of which the first counts[0] have only a term of the first axis, the
+   next counts[1] one of the second, and so on, and the last counts[axes] have all. */
+inlined void all_sines(Doubles c[][2], int axes, const double *phases, const int64_t *counts,
+                       float *lines) {
+  int step = axes + 1;
+  for (int axis = 0; axis < axes; axis++) {
+    sines(c + axis, 1, phases + axis, phases + axes, step, counts[axis], lines);
+    phases += counts[axis] * step, lines += counts[axis] * 2 * GROUP;
+  }
+  if (axes == 2) sines(c, 2, phases, phases + axes, step, counts[axes], lines);
+  if (axes == 3) sines(c, 3, phases, phases + axes, step, counts[axes], lines);
+}
+
+int geoenc_group(void) { return GROUP; }
+
+/* out[i, j] = amplitude line[first[j]] line[second[j]], for n places of `axes` coordinates c.
+
+   Lines 2 k and 2 k + 1 are sine and cosine of phase k, see `all_sines`; line 2 `one` is one. Lines
+   are named by where they begin, `geoenc_group` numbers apart. `second` may be absent. `lines` has
+   room for 2 one + 1 of them; rows of `out` are dense and start `stride` numbers apart. */
+void geoenc_waves(const double *c, int64_t n, int axes, const double *phases,
+                  const int64_t *counts, int one, const int64_t *first, const int64_t *second, int columns, float amplitude,
+                  float *lines, float *out, int64_t stride, int past_cache) {
+  past_cache &= lines_of_cache(out, 4 * stride);
+  for (int i = 0; i < GROUP; i++) lines[2 * one * GROUP + i] = 1;
+  for (int64_t start = 0; start < n; start += GROUP, out += GROUP * stride) {
+    int many = n - start < GROUP ? (int)(n - start) : GROUP, j = 0;
+    Doubles place[3][2];
+    read_places(c + start * axes, axes, 1, axes, many, place);
+    all_sines(place, axes, phases, counts, lines);
+    for (; j + GROUP <= columns; j += GROUP) {
+      Floats v[GROUP];
+      for (int i = 0; i < GROUP; i++) {
+        v[i] = *(LooseFloats *)(lines + first[j + i]);
+        if (second) v[i] *= *(LooseFloats *)(lines + second[j + i]);
+        else v[i] *= amplitude;
+      }
+      transpose_floats(v);
+      STORE_ROWS(out + j, stride, v, GROUP, many, past_cache);
+    }
+    for (; j < columns; j++)
+      for (int i = 0; i < many; i++) {
+        float value = lines[first[j] + i];
+        out[i * stride + j] = second ? value * lines[second[j] + i] : amplitude * value;
+      }
+  }
+  finish();
+}
+
+/* ---- spherical harmonics -------------------------------------------------------------------- */
+
+/* The recurrence of `geoenc.harmonics`, order by order, with Y(l, -m) = q(l) s, Y(l, m) = q(l) c:
+
+       c + i s = D (x + i y) (c + i s) of the order before,    q(l) = A z q(l - 1) - C q(l - 2)
+
+   `coefficients`: for each order D, then A and C for l = m + 1 .. degree. */
+
+
+inlined void next_order(double d, Doubles p[3][2], Doubles c[2], Doubles s[2]) {
+  HALVES {
+    Doubles cosine = d * (p[0][h] * c[h] - p[1][h] * s[h]);
+    s[h] = d * (p[0][h] * s[h] + p[1][h] * c[h]);
+    c[h] = cosine;
+  }
+}
+
+#define LINE(l, m) ((LooseDoubles *)(lines + ((int64_t)(l) * (l) + (l) + (m)) * GROUP))
+
+static void harmonics_of(Doubles p[3][2], int degree, const double *coefficients, double *lines) {
+  Doubles c[2], s[2] = {};
+  HALVES c[h] = coefficients[0] + 0 * p[2][h];
+  for (int m = 0; m <= degree; m++) {
+    if (m) next_order(*coefficients, p, c, s);
+    coefficients++;
+    Doubles q[2], last[2] = {};
+    HALVES { q[h] = (Doubles){} + 1; LINE(m, -m)[h] = s[h]; LINE(m, m)[h] = c[h]; }
+    for (int l = m + 1; l <= degree; l++, coefficients += 2)
+      HALVES {
+        Doubles value = coefficients[0] * p[2][h] * q[h] - coefficients[1] * last[h];
+        last[h] = q[h], q[h] = value;
+        LINE(l, -m)[h] = value * s[h];
+        LINE(l, m)[h] = value * c[h];
+      }
+  }
+}
+
+/* Sums over l of g q, and of g dq/dz, for both signs of m, give the slopes by x, y and z. */
+static void slopes_of(Doubles p[3][2], int degree, const double *coefficients, double *lines,
+                      Doubles slope[3][2]) {
+  Doubles c[2], s[2] = {}, zero = {};
+  HALVES c[h] = coefficients[0] + 0 * p[2][h];
+  HALVES slope[0][h] = slope[1][h] = slope[2][h] = zero;
+  for (int m = 0; m <= degree; m++) {
+    Doubles c_before[2], s_before[2];
+    double d = *coefficients++;
+    HALVES c_before[h] = c[h], s_before[h] = s[h];
+    if (m) next_order(d, p, c, s);
+    Doubles q[2], last[2], dq[2], dlast[2], east[2], west[2], deast[2], dwest[2];
+    HALVES {
+      q[h] = zero + 1, last[h] = dq[h] = dlast[h] = deast[h] = dwest[h] = zero;
+      east[h] = LINE(m, m)[h], west[h] = LINE(m, -m)[h];
+    }
+    for (int l = m + 1; l <= degree; l++, coefficients += 2)
+      HALVES {
+        Doubles az = coefficients[0] * p[2][h], a = coefficients[0] * q[h];
+        Doubles value = az * q[h] - coefficients[1] * last[h];
+        Doubles dvalue = az * dq[h] + a - coefficients[1] * dlast[h];
+        last[h] = q[h], q[h] = value, dlast[h] = dq[h], dq[h] = dvalue;
+        Doubles ge = LINE(l, m)[h], gw = LINE(l, -m)[h];
+        east[h] += ge * value, west[h] += gw * value;
+        deast[h] += ge * dvalue, dwest[h] += gw * dvalue;
+      }
+    HALVES {
+      slope[2][h] += c[h] * deast[h] + s[h] * dwest[h];
+      if (m) {
+        slope[0][h] += m * d * (c_before[h] * east[h] + s_before[h] * west[h]);
+        slope[1][h] += m * d * (c_before[h] * west[h] - s_before[h] * east[h]);
+      }
+    }
+  }
+}
+
+/* One group of `many` places between lines and rows that start `stride` numbers apart. */
+
+static void write_floats(const double *lines, int64_t columns, int many, float *out,
+                         int64_t stride, int past_cache) {
+  int64_t j = 0;
+  for (; j + GROUP <= columns; j += GROUP) {
+    Floats v[GROUP];
+    for (int i = 0; i < GROUP; i++) {
+      const LooseDoubles *line = (const LooseDoubles *)(lines + (j + i) * GROUP);
+      v[i] = NARROW(line[0], line[1]);
+    }
+    transpose_floats(v);
+    STORE_ROWS(out + j, stride, v, GROUP, many, past_cache);
+  }
+  for (; j < columns; j++)
+    for (int i = 0; i < many; i++) out[i * stride + j] = (float)lines[j * GROUP + i];
+}
+
+static void write_doubles(const double *lines, int64_t columns, int many, double *out,
+                          int64_t stride, int past_cache) {
+  int64_t j = 0;
+  for (; j + LANES <= columns; j += LANES)
+    HALVES {
+      Doubles v[LANES];
+      for (int i = 0; i < LANES; i++) v[i] = ((const LooseDoubles *)(lines + (j + i) * GROUP))[h];
+      transpose_doubles(v);
+      STORE_ROWS(out + h * LANES * stride + j, stride, v, LANES, many - h * LANES, past_cache);
+    }
+  for (; j < columns; j++)
+    for (int i = 0; i < many; i++) out[i * stride + j] = lines[j * GROUP + i];
+}
+
+static void read_floats(double *lines, int64_t columns, int many, const float *given,
+                        int64_t stride) {
+  int64_t j = 0;
+  for (; j + GROUP <= columns; j += GROUP) {
+    Floats v[GROUP];
+    for (int i = 0; i < GROUP; i++)
+      v[i] = *(const LooseFloats *)(given + (i < many ? i : 0) * stride + j);
+    transpose_floats(v);
+    for (int i = 0; i < GROUP; i++)
+      for (int k = 0; k < GROUP; k++) lines[(j + i) * GROUP + k] = v[i][k];
+  }
+  for (; j < columns; j++)
+    for (int i = 0; i < many; i++) lines[j * GROUP + i] = given[i * stride + j];
+}
+
+static void read_doubles(double *lines, int64_t columns, int many, const double *given,
+                         int64_t stride) {
+  int64_t j = 0;
+  for (; j + LANES <= columns; j += LANES)
+    HALVES {
+      Doubles v[LANES];
+      for (int i = 0; i < LANES; i++) {
+        int row = LANES * h + i;
+        v[i] = *(const LooseDoubles *)(given + (row < many ? row : 0) * stride + j);
+      }
+      transpose_doubles(v);
+      for (int i = 0; i < LANES; i++) ((LooseDoubles *)(lines + (j + i) * GROUP))[h] = v[i];
+    }
+  for (; j < columns; j++)
+    for (int i = 0; i < many; i++) lines[j * GROUP + i] = given[i * stride + j];
+}
+
+/* Y of n points (their coordinates `by_point` and `by_axis` numbers apart) into the rows of `out`,
+   floats if `single`, else doubles. `lines` has room for a line of doubles a column. */
+void geoenc_harmonics(const double *xyz, int64_t n, int64_t by_point, int64_t by_axis, int degree,
+                      const double *coefficients, double *lines, void *out, int64_t stride,
+                      int single, int past_cache) {
+  int64_t columns = (int64_t)(degree + 1) * (degree + 1);
+  past_cache &= lines_of_cache(out, (single ? 4 : 8) * stride);
+  for (int64_t start = 0; start < n; start += GROUP) {
+    int many = n - start < GROUP ? (int)(n - start) : GROUP;
+    Doubles p[3][2];
+    read_places(xyz + start * by_point, by_point, by_axis, 3, many, p);
+    harmonics_of(p, degree, coefficients, lines);
+    if (single) write_floats(lines, columns, many, (float *)out + start * stride, stride, past_cache);
+    else write_doubles(lines, columns, many, (double *)out + start * stride, stride, past_cache);
+  }
+  finish();
+}
+
+/* Slopes by x, y and z, rows of `out`, of the sum over columns of Y times `given`. */
+void geoenc_harmonics_slopes(const double *xyz, int64_t n, int64_t by_point, int64_t by_axis,
+                             int degree, const double *coefficients, double *lines,
+                             const void *given, int64_t stride, int single, double *out) {
+  int64_t columns = (int64_t)(degree + 1) * (degree + 1);
+  memset(lines, 0, columns * GROUP * sizeof(double));
+  for (int64_t start = 0; start < n; start += GROUP) {
+    int many = n - start < GROUP ? (int)(n - start) : GROUP;
+    Doubles p[3][2], slope[3][2];
+    read_places(xyz + start * by_point, by_point, by_axis, 3, many, p);
+    if (single) read_floats(lines, columns, many, (const float *)given + start * stride, stride);
+    else read_doubles(lines, columns, many, (const double *)given + start * stride, stride);
+    slopes_of(p, degree, coefficients, lines, slope);
+    for (int axis = 0; axis < 3; axis++)
+      for (int i = 0; i < many; i++)
+        out[axis * n + start + i] = ((const double *)slope[axis])[i];
+  }
+}

@@ -1,0 +1,168 @@
+"""Kernels in C for the processor, built once by the machine's own compiler.
+
+`library` builds ``kernels.c`` with ``cc`` (or what the variable ``CC`` names) the first time that
+it is asked for, in under a second, and keeps the result in ``geoenc`` of the user's cache folder.
+Where there is no compiler, or what it makes does not compute as it should, `library` is None and
+callers use plain torch, which is what the kernels are tested against. ``CC=false`` turns them off.
+"""
+
+import ctypes
+import functools
+import hashlib
+import logging
+import math
+import os
+import platform
+import shlex
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from geoenc._files import atomic_path
+
+SINE = (6.28318527, -16.20895564, 16.76918967, -9.624604698, 3.516376009, -0.7983429494)
+COSINE = (0.9999999881, -3.739204624, 5.111852464, -3.660740908, 1.597943186, -0.4087506353)
+"""sin(2 pi r) = r (1 - 4 r^2) P(r^2) and cos(2 pi r) = (1 - 16 r^2) Q(r^2) for |r| <= 1/2, with
+exact zeros: P and Q by `benchmarks.speed.fit_sine`."""
+
+WORTH_BUILDING = 2**20
+"""Numbers in a result for which the kernels are used."""
+GROUP = 16
+"""Places that a kernel takes at once, at most; a part of the work is a multiple of it."""
+_PAST_CACHE = 2**22
+"""Bytes of a result that is written past the cache."""
+_A_PART = 2**20
+"""Numbers that keep a thread busy."""
+
+_SOURCE = Path(__file__).with_name("kernels.c")
+_WIDEST = ["-march=native", "-mprefer-vector-width=512"], ["-mcpu=native"], []
+_FLAGS = ["-O3", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast", "-fPIC", "-shared"]
+
+_POINTER, _LONG, _INT = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int
+_SIGNATURES = {
+    "geoenc_waves": [
+        _POINTER, _LONG, _INT, _POINTER, _POINTER, _INT, _POINTER, _POINTER, _INT, ctypes.c_float,
+        _POINTER, _POINTER, _LONG, _INT,
+    ],
+    "geoenc_harmonics": [
+        _POINTER, _LONG, _LONG, _LONG, _INT, _POINTER, _POINTER, _POINTER, _LONG, _INT, _INT,
+    ],
+    "geoenc_harmonics_slopes": [
+        _POINTER, _LONG, _LONG, _LONG, _INT, _POINTER, _POINTER, _POINTER, _LONG, _INT, _POINTER,
+    ],
+}  # fmt: skip
+
+
+@functools.cache
+def library() -> ctypes.CDLL | None:
+    """The kernels, built now if this machine has not built them before; None without them."""
+    try:
+        loaded = ctypes.CDLL(str(_built()))
+        for name, arguments in _SIGNATURES.items():
+            function = getattr(loaded, name)
+            function.argtypes, function.restype = arguments, None
+        _check(loaded)
+    except Exception as error:  # a compiler, a loader, a file system: all may fail in their way
+        logging.getLogger(__name__).info("no kernels, plain torch is used: %s", error)
+        return None
+    return loaded
+
+
+def _built() -> Path:
+    """The file of the library, compiled unless it is there."""
+    compiler = shlex.split(os.environ.get("CC", "cc"))
+    found = shutil.which(compiler[0])
+    if found is None:
+        raise FileNotFoundError(f"expected a C compiler, got no {compiler[0]}; install one")
+    constants = [
+        f"-D{name}_COEFFICIENTS={','.join(map(repr, values))}"
+        for name, values in (("SINE", SINE), ("COSINE", COSINE))
+    ]
+    machine = (platform.platform(), platform.machine(), platform.processor(), _processor())
+    key = [_SOURCE.read_text(encoding="utf-8"), compiler, os.stat(found).st_mtime_ns, machine]
+    digest = hashlib.sha256(repr([*key, _WIDEST, _FLAGS, constants]).encode()).hexdigest()[:16]
+    target = _folder() / f"kernels-{digest}.so"
+    if not target.is_file():
+        with atomic_path(target) as temporary:
+            command = [*compiler, *_FLAGS, *constants, "-x", "c", str(_SOURCE)]
+            for widest in _WIDEST:
+                done = subprocess.run(
+                    [*command, *widest, "-o", str(temporary), "-lm"],
+                    capture_output=True,
+                    text=True,
+                    check=False,
+                    timeout=120,
+                )
+                if done.returncode == 0:
+                    break
+            else:
+                raise OSError(f"{shlex.join(compiler)} failed: {done.stderr[-500:]}")
+    return target
+
+
+def _processor() -> str:
+    """What the processor can do: a cache folder may be seen by unlike machines."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.node()
+    return next((one for one in lines if one.startswith(("flags", "Features"))), platform.node())
+
+
+def _folder() -> Path:
+    """``geoenc`` of the user's cache folder, or a temporary one where that cannot be written."""
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "geoenc"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return Path(tempfile.mkdtemp(prefix="geoenc-"))
+    return folder if os.access(folder, os.W_OK) else Path(tempfile.mkdtemp(prefix="geoenc-"))
+
+
+def _check(loaded: ctypes.CDLL) -> None:
+    """Compare with plain torch at some places."""
+    turns = torch.linspace(-3, 3, 45, dtype=torch.float64)
+    phases = torch.cat([torch.arange(1, 20)[:, None], torch.full((19, 1), 0.1)], 1).double()
+    first = torch.arange(0, 38, 2) * loaded.geoenc_group()
+    counts, got = torch.tensor([19, 0]), torch.empty(45, 19)
+    memory = lines(39, torch.float32)
+    loaded.geoenc_waves(
+        turns.data_ptr(), 45, 1, phases.data_ptr(), counts.data_ptr(), 19,
+        first.data_ptr(), None, 19, 1.0, memory.data_ptr(), got.data_ptr(), 19, 0,
+    )  # fmt: skip
+    wanted = torch.sin(2 * torch.pi * (turns[:, None] * phases[:, 0] + phases[:, 1]))
+    if not (got - wanted).abs().max() < 1e-6:
+        raise ArithmeticError("expected sines from the kernels, got other numbers")
+
+
+def lines(count: int, dtype: torch.dtype) -> Tensor:
+    """Memory for so many lines of a kernel."""
+    return torch.empty(count * GROUP, dtype=dtype)
+
+
+def fits(out: Tensor) -> bool:
+    """Whether the kernels can write ``out``: rows on the processor whose numbers touch."""
+    return out.device.type == "cpu" and out.stride(1) == 1
+
+
+def past_cache(out: Tensor) -> bool:
+    """Whether ``out`` is so large that it should be written past the cache."""
+    return out.numel() * out.itemsize > _PAST_CACHE
+
+
+def in_parts(rows: int, numbers: int, work: Callable[[int, int], None]) -> None:
+    """``work(start, count)`` on all rows, in as many threads of torch as ``numbers`` keep busy."""
+    parts = min(torch.get_num_threads(), numbers // _A_PART)
+    if parts < 2:
+        work(0, rows)
+        return
+    step = math.ceil(rows / parts / GROUP) * GROUP
+    starts = range(0, rows, step)
+    with ThreadPoolExecutor(parts) as threads:
+        list(threads.map(work, starts, [min(step, rows - start) for start in starts]))
