@@ -16,7 +16,8 @@ No trigonometry, no factorials, no powers, and nothing singular at the poles.
 
 The numbers of degree l are a slab of 2 l + 1 rows, one for each order. `_formula` says all this
 in plain operations and is the truth. `Recurrence` does the same in place, a block of points at a
-time, while the slabs are in cache; `Recurrence.gradient` runs it backwards.
+time, while the slabs are in cache; `Recurrence.gradient` runs it backwards. `native` is a kernel
+for the processor, which takes order after order; `spherical_harmonics` uses it for many points.
 """
 
 import functools
@@ -27,6 +28,14 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
+
+from geoenc.native import WORTH_BUILDING, in_parts, library, lines, past_cache
+
+HIGHEST = 180
+"""Degree up to which a line of every column stays in the cache of a core."""
+
+_STAGED = 2**18
+"""Numbers that are laid out where the output cannot be written at once."""
 
 _FIRST = 1 / math.sqrt(4 * math.pi)
 
@@ -227,28 +236,112 @@ def _ends(slab: Tensor) -> Tensor:
     return slab[:: len(slab) - 1]
 
 
+class Kernel:
+    """Harmonics and their slopes by `geoenc.native`, float64 inside; see `native`."""
+
+    def __init__(self, kernels: Any, degree: int) -> None:
+        self.kernels, self.degree, self.columns = kernels, degree, (degree + 1) ** 2
+        self.coefficients = _by_order(degree)
+
+    def __call__(self, xyz: Tensor, out: Tensor) -> None:
+        """``(n, 3)`` float64 with any strides into ``(n, columns)``, float32 or float64."""
+        if out.stride(1) != 1:
+            step = max(_STAGED // self.columns, 1)
+            for points, into in zip(xyz.split(step), out.split(step), strict=True):
+                dense = torch.empty(into.shape, dtype=out.dtype)
+                self(points, dense)
+                into.copy_(dense)
+            return
+        size, large = out.itemsize, past_cache(out)
+
+        def work(start: int, rows: int) -> None:
+            memory = lines(self.columns, torch.float64)
+            self.kernels.geoenc_harmonics(
+                *self._points(xyz, start, rows), memory.data_ptr(),
+                out.data_ptr() + size * out.stride(0) * start, out.stride(0), size == 4, large,
+            )  # fmt: skip
+
+        in_parts(len(xyz), out.numel(), work)
+
+    def slopes(self, xyz: Tensor, grad: Tensor) -> Tensor:
+        """Of the sum of values times ``grad``, ``(n, columns)``, by xyz: ``(n, 3)`` float64."""
+        grad = grad.contiguous()
+        out = torch.empty(3, len(xyz), dtype=torch.float64)
+
+        def work(start: int, rows: int) -> None:
+            memory = lines(self.columns, torch.float64)
+            self.kernels.geoenc_harmonics_slopes(
+                *self._points(xyz, start, rows), memory.data_ptr(),
+                grad.data_ptr() + grad.itemsize * grad.stride(0) * start, grad.stride(0),
+                grad.itemsize == 4, out.data_ptr() + 8 * start, len(xyz),
+            )  # fmt: skip
+
+        in_parts(len(xyz), grad.numel(), work)
+        return out.mT
+
+    def _points(self, xyz: Tensor, start: int, rows: int) -> tuple[int, ...]:
+        first = xyz.data_ptr() + 8 * xyz.stride(0) * start
+        return first, rows, *xyz.stride(), self.degree, self.coefficients.data_ptr()
+
+
+def native(degree: int, device: torch.device, dtype: torch.dtype) -> Kernel | None:
+    """The kernel, or None where there is none for this degree, device or dtype of the result."""
+    if device.type != "cpu" or dtype not in (torch.float32, torch.float64) or degree > HIGHEST:
+        return None
+    kernels = library()
+    return None if kernels is None else Kernel(kernels, degree)
+
+
+@functools.lru_cache(maxsize=16)
+def _by_order(degree: int) -> Tensor:
+    """What the kernel reads: for m = 0, 1, ... the factor D, then A and C for each l > m."""
+    level = torch.arange(degree + 1, dtype=torch.float64)
+    parts = []
+    for m in range(degree + 1):
+        square = level[m + 1 :] ** 2
+        a = (4 * square - 1) / (square - m * m)
+        c = (2 * level + 1)[m + 1 :] * ((level[m + 1 :] - 1) ** 2 - m * m)
+        c = c / ((2 * level - 3)[m + 1 :] * (square - m * m))
+        d = _FIRST if m == 0 else _coefficients(m, torch.float64, level.device)[2]
+        parts += [level.new_tensor([d]), torch.stack([a, c], 1).sqrt().flatten()]
+    return torch.cat(parts)
+
+
 class _Harmonics(torch.autograd.Function):
-    """Blocks of `Recurrence`; nothing but the points and the result waits for the backward pass."""
+    """The kernel, or blocks of `Recurrence`; only points and result wait for the backward pass."""
 
     @staticmethod
     def forward(ctx: Any, xyz: Tensor, degree: int, dtype: torch.dtype) -> Tensor:
-        points = xyz.reshape(-1, 3).mT
-        out = xyz.new_empty((degree + 1) ** 2, points.shape[1], dtype=dtype)
+        points, columns = xyz.reshape(-1, 3), (degree + 1) ** 2
+        ctx.degree = degree
+        ctx.kernel = None
+        if len(points) * columns >= WORTH_BUILDING:
+            ctx.kernel = native(degree, xyz.device, dtype)
+        if ctx.kernel is not None:
+            table = torch.empty(len(points), columns, dtype=dtype)
+            ctx.kernel(points.double(), table)
+            ctx.save_for_backward(xyz)
+            return table.view(*xyz.shape[:-1], columns)
+        points = points.mT
+        out = xyz.new_empty(columns, points.shape[1], dtype=dtype)
         rows = block_rows(degree)
         recurrence = Recurrence(degree, min(rows, points.shape[1]), xyz.dtype, xyz.device)
         for part, into in zip(points.split(rows, 1), out.split(rows, 1), strict=True):
             recurrence(part.contiguous(), into)
         result = out.view(len(out), *xyz.shape[:-1]).movedim(0, -1)
-        ctx.degree = degree
         ctx.save_for_backward(xyz, result)
         return result
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-        xyz, result = ctx.saved_tensors
+        xyz, *results = ctx.saved_tensors
         if torch.is_grad_enabled():  # the gradient will itself be differentiated
             again = _formula(xyz, ctx.degree).to(grad.dtype)
             return torch.autograd.grad(again, xyz, grad, create_graph=True)[0], None, None
+        if ctx.kernel is not None:
+            slopes = ctx.kernel.slopes(xyz.reshape(-1, 3).double(), grad.flatten(0, -2))
+            return slopes.to(xyz.dtype).reshape(xyz.shape), None, None
+        (result,) = results
         rows, columns = block_rows(ctx.degree), grad.shape[-1]
         points, values, grads = (
             one.reshape(-1, one.shape[-1]).mT.split(rows, 1) for one in (xyz, result, grad)

@@ -383,10 +383,11 @@ void geoenc_harmonics(const double *xyz, int64_t n, int64_t by_point, int64_t by
   finish();
 }
 
-/* Slopes by x, y and z, rows of `out`, of the sum over columns of Y times `given`. */
+/* Slopes by x, y and z, rows of `out` that start `out_stride` apart, of the sum over columns of Y times `given`. */
 void geoenc_harmonics_slopes(const double *xyz, int64_t n, int64_t by_point, int64_t by_axis,
                              int degree, const double *coefficients, double *lines,
-                             const void *given, int64_t stride, int single, double *out) {
+                             const void *given, int64_t stride, int single, double *out,
+                             int64_t out_stride) {
   int64_t columns = (int64_t)(degree + 1) * (degree + 1);
   memset(lines, 0, columns * GROUP * sizeof(double));
   for (int64_t start = 0; start < n; start += GROUP) {
@@ -398,6 +399,6 @@ void geoenc_harmonics_slopes(const double *xyz, int64_t n, int64_t by_point, int
     slopes_of(p, degree, coefficients, lines, slope);
     for (int axis = 0; axis < 3; axis++)
       for (int i = 0; i < many; i++)
-        out[axis * n + start + i] = ((const double *)slope[axis])[i];
+        out[axis * out_stride + start + i] = ((const double *)slope[axis])[i];
   }
 }

@@ -31,7 +31,7 @@ COSINE = (0.9999999881, -3.739204624, 5.111852464, -3.660740908, 1.597943186, -0
 """sin(2 pi r) = r (1 - 4 r^2) P(r^2) and cos(2 pi r) = (1 - 16 r^2) Q(r^2) for |r| <= 1/2, with
 exact zeros: P and Q by `benchmarks.speed.fit_sine`."""
 
-WORTH_BUILDING = 2**20
+WORTH_BUILDING = 2**17
 """Numbers in a result for which the kernels are used."""
 GROUP = 16
 """Places that a kernel takes at once, at most; a part of the work is a multiple of it."""
@@ -55,6 +55,7 @@ _SIGNATURES = {
     ],
     "geoenc_harmonics_slopes": [
         _POINTER, _LONG, _LONG, _LONG, _INT, _POINTER, _POINTER, _POINTER, _LONG, _INT, _POINTER,
+        _LONG,
     ],
 }  # fmt: skip
 

@@ -23,7 +23,7 @@ FLOORS: dict[str, float] = {
     # primitives: pure functions
     "geoenc.coordinates": 0,
     "geoenc.fourier": 0,
-    "geoenc.harmonics": 0,
+    "geoenc.harmonics": 0.5,
     "geoenc.sampling": 0,
     "geoenc.waves": 0.5,
     "geoenc.native": 0.25,

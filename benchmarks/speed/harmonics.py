@@ -14,7 +14,8 @@ One thread, processor time of the process, all ways in turns. Peers are found wh
 
 Every row has its largest error at the last places, poles among them, against 60 digits. The limit
 is the time to write the result into existing memory. "in cache" hands each block of codes over
-and writes no result.
+and writes no result; "compiled" is `geoenc.native`, which needs a C compiler: without one (or with
+``CC=false``) these rows are as slow as the others.
 """
 
 import argparse
@@ -114,16 +115,21 @@ def forward_ways(degree: int, dtype: torch.dtype, count: int) -> dict[str, Any]:
     columns = torch.zeros(encoder.out_features, count, dtype=dtype).mT
     rows = torch.zeros(count, encoder.out_features, dtype=dtype)
 
-    def consumed() -> Tensor:
-        for _, code in encoder.blocks(lonlat):
+    def consumed(compile: bool) -> Tensor:
+        for _, code in encoder.blocks(lonlat, compile=compile):
             last = code
         return last
 
+    def written(out: Tensor, compile: bool) -> Way:
+        return lambda: encoder.write(lonlat, out, compile=compile)
+
     ways: dict[str, Any] = {
-        "geoenc, in cache": (count, consumed, 1),
-        "geoenc, into columns": (count, lambda: encoder.write(lonlat, columns), 1),
-        "geoenc, into rows": (count, lambda: encoder.write(lonlat, rows), 1),
-        "geoenc, new memory": (count, lambda: encoder(lonlat), 1),
+        "geoenc, in cache, compiled": (count, lambda: consumed(True), 1),
+        "geoenc, into rows, compiled": (count, written(rows, True), 1),
+        "geoenc, new memory, compiled": (count, lambda: encoder(lonlat), 1),
+        "geoenc, in cache": (count, lambda: consumed(False), 1),
+        "geoenc, into columns": (count, written(columns, False), 1),
+        "geoenc, into rows": (count, written(rows, False), 1),
     }
     try:
         from sphericart.torch import SphericalHarmonics
@@ -165,8 +171,8 @@ def gradient_ways(degree: int, dtype: torch.dtype, count: int) -> dict[str, Any]
 
     rows = block_rows(degree)
     ways: dict[str, Any] = {
-        "geoenc, in cache": (count, both(encoder, lonlat, rows), None),
-        "geoenc, new memory": (count, both(encoder, lonlat, count), None),
+        "geoenc, in cache, compiled": (count, both(encoder, lonlat, rows), None),
+        "geoenc, new memory, compiled": (count, both(encoder, lonlat, count), None),
     }
     try:
         from sphericart.torch import SphericalHarmonics
@@ -198,7 +204,7 @@ def measure(options: argparse.Namespace, what: str, degree: int, dtype: str, lim
     wanted = truth(degree) if what == "forward" else None
     print(f"\n{what}, degree {degree}, {dtype}, {count:,} places, 1 thread, process time")
     print(
-        f"  {'implementation':24}{'ms':>10}{'points/s':>13}{'ratio':>8}{'medians':>9}"
+        f"  {'implementation':30}{'ms':>10}{'points/s':>13}{'ratio':>8}{'medians':>9}"
         f"{'limit':>7}{'extra MB':>10}{'max error':>11}"
     )
     best = {name: min(times) / ways[name][0] for name, times in seconds.items()}
@@ -212,7 +218,7 @@ def measure(options: argparse.Namespace, what: str, degree: int, dtype: str, lim
             "write_existing": limit, "version": version(name),
         }  # fmt: skip
         if isinstance(way, str):
-            print(f"  {name:24}  absent: {way}")
+            print(f"  {name:30}  absent: {way}")
             limits.append(options.out, record | {"absent": way})
             continue
         memory: dict[str, float] = {}
@@ -231,7 +237,7 @@ def measure(options: argparse.Namespace, what: str, degree: int, dtype: str, lim
         limits.append(options.out, record)
         extra = f"{memory['extra_mb']:.0f}" if memory else ""
         print(
-            f"  {name:24}{1e3 * min(seconds[name]):10.1f}{1 / best[name]:13,.0f}"
+            f"  {name:30}{1e3 * min(seconds[name]):10.1f}{1 / best[name]:13,.0f}"
             f"{record['ratio']:8.2f}{record['ratio_of_medians']:9.2f}"
             f"{record['share_of_limit']:7.0%}{extra:>10}{'' if off is None else f'{off:.0e}':>11}"
         )

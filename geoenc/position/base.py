@@ -8,18 +8,23 @@ from torch import Tensor
 
 from geoenc.component import Component
 from geoenc.coordinates import wide_dtype
-from geoenc.native import WORTH_BUILDING
+from geoenc.native import GROUP, WORTH_BUILDING
 
 BLOCK_ELEMENTS = 2**17
 """Numbers in a block of codes: with what is between, they stay in the cache of a core."""
-FAST_BLOCKS = 2
-"""How many such blocks a kernel takes at once: it keeps nothing between."""
+KERNEL_BYTES = 2**20
+"""Size of a block of a kernel, which keeps nothing between."""
 DEVICE_ROWS = 65536
 """Places in a block where there is no cache to stay in, but kernels to fill."""
 WIDEST = 2**24
 """Columns of the widest code: 64 MB for one place."""
 WORTH_COMPILING = 2**32
 """Numbers to write on a GPU before the seconds of compiling are won back."""
+
+
+def kernel_rows(columns: int, dtype: torch.dtype) -> int:
+    """Places in a block that a kernel fills."""
+    return min(max(KERNEL_BYTES // (columns * dtype.itemsize), 256), DEVICE_ROWS) // GROUP * GROUP
 
 
 class PositionEncoder(Component, root=True):
@@ -122,7 +127,7 @@ class PositionEncoder(Component, root=True):
             time: ``(N,)``, for encoders that take it.
             compile: sinusoidal encoders and harmonics by a kernel, in float32 (see
                 `geoenc.native`; on a GPU by ``torch.compile``). None: where the output has more
-                than a million numbers (on a GPU 4 billion). Without a compiler the plain formula
+                than 131,072 numbers (on a GPU 4 billion). Without a compiler the plain formula
                 is used.
 
         Example:
@@ -181,6 +186,11 @@ class PositionEncoder(Component, root=True):
         """Places in a block: their codes should stay in cache."""
         return min(max(BLOCK_ELEMENTS // max(self.out_features, 1), 512), 65536)
 
+    @property
+    def _kernel_rows(self) -> int:
+        """The same where a kernel fills the block, if the encoder has one."""
+        return self._block_rows
+
     def _plan(self, lonlat: Tensor, compile: bool | None) -> tuple[int, bool]:
         """Places in a block, and whether to compile."""
         if lonlat.ndim != 2:
@@ -188,7 +198,7 @@ class PositionEncoder(Component, root=True):
         if compile is None:
             least = WORTH_BUILDING if lonlat.device.type == "cpu" else WORTH_COMPILING
             compile = len(lonlat) * self.out_features > least
-        rows = self._block_rows // 16 * 16 * (FAST_BLOCKS if compile else 1)
+        rows = self._kernel_rows if compile else self._block_rows
         rows = rows if lonlat.device.type == "cpu" else DEVICE_ROWS
         return min(rows, max(len(lonlat), 1)), compile
 

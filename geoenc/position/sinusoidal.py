@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from geoenc.fourier import SinCos, sin_cos
-from geoenc.position.base import PositionEncoder
+from geoenc.position.base import PositionEncoder, kernel_rows
 from geoenc.waves import Waves, buffered, compiled, native
 
 WORTH_BUFFERS = 512
@@ -48,6 +48,10 @@ class Sinusoidal(PositionEncoder, root=True):
         places = lonlat.reshape(-1, 2).T.contiguous()
         rows = self.rows(places, lambda turns: sin_cos(turns, dtype))
         return rows.T.reshape(*lonlat.shape[:-1], self.out_features)
+
+    @property
+    def _kernel_rows(self) -> int:
+        return kernel_rows(self.out_features, self.dtype)
 
     def _filler(
         self, rows: int, device: torch.device, compile: bool

@@ -6,10 +6,13 @@ import torch
 from torch import Tensor
 
 from geoenc.coordinates import wide_dtype
-from geoenc.harmonics import Recurrence, block_rows, spherical_harmonics
-from geoenc.position.base import PositionEncoder
+from geoenc.harmonics import Recurrence, block_rows, native, spherical_harmonics
+from geoenc.position.base import PositionEncoder, kernel_rows
 
 MAX_DEGREE = 1023
+
+KERNEL_ROWS = 2**16
+"""Places in one call of the kernel: it needs memory for their unit vectors only."""
 
 
 class SphericalHarmonics(PositionEncoder):
@@ -71,10 +74,17 @@ class SphericalHarmonics(PositionEncoder):
     def _block_rows(self) -> int:
         return block_rows(self.degree)
 
+    @property
+    def _kernel_rows(self) -> int:
+        return kernel_rows(self.out_features, self.dtype)
+
     def _filler(
         self, rows: int, device: torch.device, compile: bool
     ) -> tuple[Callable[..., None], int]:
-        code = self._coder(rows, device, compile)
+        kernel = native(self.degree, device, self.dtype) if compile else None
+        if kernel is not None:
+            return lambda lonlat, out: kernel(_unit_vectors(lonlat.double()).mT, out), KERNEL_ROWS
+        code = self._coder(rows, device, compile=False)
 
         def fill(lonlat: Tensor, out: Tensor) -> None:
             if out.stride(0) == 1:
@@ -85,6 +95,15 @@ class SphericalHarmonics(PositionEncoder):
         return fill, rows
 
     def _coder(self, rows: int, device: torch.device, compile: bool) -> Callable[..., Tensor]:
+        kernel = native(self.degree, device, self.dtype) if compile else None
+        if kernel is not None:
+            table = torch.empty(rows, self.out_features, dtype=self.dtype)
+
+            def block(lonlat: Tensor) -> Tensor:
+                kernel(_unit_vectors(lonlat.double()).mT, table[: len(lonlat)])
+                return table[: len(lonlat)]
+
+            return block
         wide = wide_dtype(device)
         recurrence = Recurrence(self.degree, rows, wide, device)
         buffer = torch.empty(self.out_features, rows, dtype=self.dtype, device=device).mT
