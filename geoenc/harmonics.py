@@ -243,25 +243,29 @@ class Kernel:
         self.kernels, self.degree, self.columns = kernels, degree, (degree + 1) ** 2
         self.coefficients = _by_order(degree)
 
-    def __call__(self, xyz: Tensor, out: Tensor) -> None:
-        """``(n, 3)`` float64 with any strides into ``(n, columns)``, float32 or float64."""
+    def __call__(self, places: Tensor, out: Tensor) -> None:
+        """Unit vectors ``(n, 3)``, or degrees ``(n, 2)``, into ``(n, columns)``.
+
+        The places are float64 with any strides, the result is float32 or float64.
+        """
         if out.stride(1) != 1:
             step = max(_STAGED // self.columns, 1)
-            for points, into in zip(xyz.split(step), out.split(step), strict=True):
+            for some, into in zip(places.split(step), out.split(step), strict=True):
                 dense = torch.empty(into.shape, dtype=out.dtype)
-                self(points, dense)
+                self(some, dense)
                 into.copy_(dense)
             return
-        size, large = out.itemsize, past_cache(out)
+        first, size, large = places.data_ptr(), out.itemsize, past_cache(out)
 
         def work(start: int, rows: int) -> None:
             memory = lines(self.columns, torch.float64)
             self.kernels.geoenc_harmonics(
-                *self._points(xyz, start, rows), memory.data_ptr(),
+                first + 8 * places.stride(0) * start, places.shape[1], rows, *places.stride(),
+                self.degree, self.coefficients.data_ptr(), memory.data_ptr(),
                 out.data_ptr() + size * out.stride(0) * start, out.stride(0), size == 4, large,
             )  # fmt: skip
 
-        in_parts(len(xyz), out.numel(), work)
+        in_parts(len(places), out.numel(), work)
 
     def slopes(self, xyz: Tensor, grad: Tensor) -> Tensor:
         """Of the sum of values times ``grad``, ``(n, columns)``, by xyz: ``(n, 3)`` float64."""
@@ -271,17 +275,14 @@ class Kernel:
         def work(start: int, rows: int) -> None:
             memory = lines(self.columns, torch.float64)
             self.kernels.geoenc_harmonics_slopes(
-                *self._points(xyz, start, rows), memory.data_ptr(),
+                xyz.data_ptr() + 8 * xyz.stride(0) * start, rows, *xyz.stride(),
+                self.degree, self.coefficients.data_ptr(), memory.data_ptr(),
                 grad.data_ptr() + grad.itemsize * grad.stride(0) * start, grad.stride(0),
                 grad.itemsize == 4, out.data_ptr() + 8 * start, len(xyz),
             )  # fmt: skip
 
         in_parts(len(xyz), grad.numel(), work)
         return out.mT
-
-    def _points(self, xyz: Tensor, start: int, rows: int) -> tuple[int, ...]:
-        first = xyz.data_ptr() + 8 * xyz.stride(0) * start
-        return first, rows, *xyz.stride(), self.degree, self.coefficients.data_ptr()
 
 
 def native(degree: int, device: torch.device, dtype: torch.dtype) -> Kernel | None:

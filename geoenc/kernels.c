@@ -247,6 +247,35 @@ inlined void next_order(double d, Doubles p[3][2], Doubles c[2], Doubles s[2]) {
 
 #define LINE(l, m) ((LooseDoubles *)(lines + ((int64_t)(l) * (l) + (l) + (m)) * GROUP))
 
+/* sin(r) = r P(r^2) and cos(r) = Q(r^2) for |r| <= 90 degrees, by as many terms of the series of
+   Taylor as doubles can tell. */
+static const double WIDE_SINE[] = {WIDE_SINE_COEFFICIENTS};
+static const double WIDE_COSINE[] = {WIDE_COSINE_COEFFICIENTS};
+#define TERMS (int)(sizeof(WIDE_SINE) / sizeof(*WIDE_SINE))
+
+inlined void wide_sine(Doubles degrees, Doubles *sine, Doubles *cosine) {
+  Doubles halves = degrees * (1 / 180.0), r;
+  halves = halves - REST(halves);
+  r = degrees - 180 * halves; /* nothing is rounded here */
+  Doubles odd_half = REST(halves / 2), sign = 1 - 8 * odd_half * odd_half, square = r * r;
+  Doubles odd = WIDE_SINE[TERMS - 1] + 0 * r, even = WIDE_COSINE[TERMS - 1] + 0 * r;
+  for (int i = TERMS - 2; i >= 0; i--) {
+    odd = odd * square + WIDE_SINE[i];
+    even = even * square + WIDE_COSINE[i];
+  }
+  *sine = sign * r * odd, *cosine = sign * even;
+}
+
+/* Points of the unit sphere for longitudes and latitudes. */
+inlined void unit_vectors(Doubles p[3][2]) {
+  HALVES {
+    Doubles sine, cosine, across;
+    wide_sine(p[1][h], &p[2][h], &across);
+    wide_sine(p[0][h], &sine, &cosine);
+    p[0][h] = across * cosine, p[1][h] = across * sine;
+  }
+}
+
 static void harmonics_of(Doubles p[3][2], int degree, const double *coefficients, double *lines) {
   Doubles c[2], s[2] = {};
   HALVES c[h] = coefficients[0] + 0 * p[2][h];
@@ -365,17 +394,18 @@ static void read_doubles(double *lines, int64_t columns, int many, const double 
     for (int i = 0; i < many; i++) lines[j * GROUP + i] = given[i * stride + j];
 }
 
-/* Y of n points (their coordinates `by_point` and `by_axis` numbers apart) into the rows of `out`,
-   floats if `single`, else doubles. `lines` has room for a line of doubles a column. */
-void geoenc_harmonics(const double *xyz, int64_t n, int64_t by_point, int64_t by_axis, int degree,
-                      const double *coefficients, double *lines, void *out, int64_t stride,
-                      int single, int past_cache) {
+/* Y of n places into the rows of `out`, floats if `single`, else doubles. Places are unit vectors,
+   or longitude and latitude in degrees: 3 or 2 `axes`, `by_place` and `by_axis` numbers apart. `lines` has room for a line of doubles a column. */
+void geoenc_harmonics(const double *places, int axes, int64_t n, int64_t by_place, int64_t by_axis,
+                      int degree, const double *coefficients, double *lines, void *out,
+                      int64_t stride, int single, int past_cache) {
   int64_t columns = (int64_t)(degree + 1) * (degree + 1);
   past_cache &= lines_of_cache(out, (single ? 4 : 8) * stride);
   for (int64_t start = 0; start < n; start += GROUP) {
     int many = n - start < GROUP ? (int)(n - start) : GROUP;
     Doubles p[3][2];
-    read_places(xyz + start * by_point, by_point, by_axis, 3, many, p);
+    read_places(places + start * by_place, by_place, by_axis, axes, many, p);
+    if (axes == 2) unit_vectors(p);
     harmonics_of(p, degree, coefficients, lines);
     if (single) write_floats(lines, columns, many, (float *)out + start * stride, stride, past_cache);
     else write_doubles(lines, columns, many, (double *)out + start * stride, stride, past_cache);
@@ -384,7 +414,7 @@ void geoenc_harmonics(const double *xyz, int64_t n, int64_t by_point, int64_t by
 }
 
 /* Slopes by x, y and z, rows of `out` that start `out_stride` apart, of the sum over columns of Y times `given`. */
-void geoenc_harmonics_slopes(const double *xyz, int64_t n, int64_t by_point, int64_t by_axis,
+void geoenc_harmonics_slopes(const double *xyz, int64_t n, int64_t by_place, int64_t by_axis,
                              int degree, const double *coefficients, double *lines,
                              const void *given, int64_t stride, int single, double *out,
                              int64_t out_stride) {
@@ -393,7 +423,7 @@ void geoenc_harmonics_slopes(const double *xyz, int64_t n, int64_t by_point, int
   for (int64_t start = 0; start < n; start += GROUP) {
     int many = n - start < GROUP ? (int)(n - start) : GROUP;
     Doubles p[3][2], slope[3][2];
-    read_places(xyz + start * by_point, by_point, by_axis, 3, many, p);
+    read_places(xyz + start * by_place, by_place, by_axis, 3, many, p);
     if (single) read_floats(lines, columns, many, (const float *)given + start * stride, stride);
     else read_doubles(lines, columns, many, (const double *)given + start * stride, stride);
     slopes_of(p, degree, coefficients, lines, slope);

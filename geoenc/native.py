@@ -30,6 +30,10 @@ SINE = (6.28318527, -16.20895564, 16.76918967, -9.624604698, 3.516376009, -0.798
 COSINE = (0.9999999881, -3.739204624, 5.111852464, -3.660740908, 1.597943186, -0.4087506353)
 """sin(2 pi r) = r (1 - 4 r^2) P(r^2) and cos(2 pi r) = (1 - 16 r^2) Q(r^2) for |r| <= 1/2, with
 exact zeros: P and Q by `benchmarks.speed.fit_sine`."""
+_TAYLOR = [
+    [(-1) ** k * math.radians(1) ** n / math.factorial(n) for k, n in enumerate(powers)]
+    for powers in (range(1, 25, 2), range(0, 24, 2))
+]
 
 WORTH_BUILDING = 2**17
 """Numbers in a result for which the kernels are used."""
@@ -41,7 +45,11 @@ _A_PART = 2**20
 """Numbers that keep a thread busy."""
 
 _SOURCE = Path(__file__).with_name("kernels.c")
-_WIDEST = ["-march=native", "-mprefer-vector-width=512"], ["-mcpu=native"], []
+_WIDEST: tuple[list[str], ...] = (
+    ["-march=native", "-mprefer-vector-width=512"],
+    ["-mcpu=native"],
+    [],
+)
 _FLAGS = ["-O3", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast", "-fPIC", "-shared"]
 
 _POINTER, _LONG, _INT = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int
@@ -51,7 +59,7 @@ _SIGNATURES = {
         _POINTER, _POINTER, _LONG, _INT,
     ],
     "geoenc_harmonics": [
-        _POINTER, _LONG, _LONG, _LONG, _INT, _POINTER, _POINTER, _POINTER, _LONG, _INT, _INT,
+        _POINTER, _INT, _LONG, _LONG, _LONG, _INT, _POINTER, _POINTER, _POINTER, _LONG, _INT, _INT,
     ],
     "geoenc_harmonics_slopes": [
         _POINTER, _LONG, _LONG, _LONG, _INT, _POINTER, _POINTER, _POINTER, _LONG, _INT, _POINTER,
@@ -83,7 +91,9 @@ def _built() -> Path:
         raise FileNotFoundError(f"expected a C compiler, got no {compiler[0]}; install one")
     constants = [
         f"-D{name}_COEFFICIENTS={','.join(map(repr, values))}"
-        for name, values in (("SINE", SINE), ("COSINE", COSINE))
+        for name, values in zip(
+            ("SINE", "COSINE", "WIDE_SINE", "WIDE_COSINE"), (SINE, COSINE, *_TAYLOR), strict=True
+        )
     ]
     machine = (platform.platform(), platform.machine(), platform.processor(), _processor())
     key = [_SOURCE.read_text(encoding="utf-8"), compiler, os.stat(found).st_mtime_ns, machine]

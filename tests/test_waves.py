@@ -3,13 +3,12 @@
 import shutil
 from unittest import mock
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 import geoenc
-from geoenc import waves
+from geoenc import native, waves
 from geoenc.position.sinusoidal import Sinusoidal
 
 ENCODERS: dict[str, Sinusoidal] = {
@@ -59,17 +58,6 @@ def test_rows_in_float32_reduce_the_phase_first(name: str) -> None:
     assert (encoder.encode(narrow) - encoder.encode(narrow.double())).abs().max() < 2e-6
 
 
-def test_fused_sine_and_cosine() -> None:
-    turns = torch.cat([torch.linspace(-3, 3, 100_001), torch.tensor([1e6 + 0.3, -0.25, 0.5])])
-    turns = turns.double()
-    sin, cos = waves.fused_sin_cos(turns)
-    angle = 2 * np.pi * turns.numpy()
-    assert np.abs(sin.numpy() - np.sin(angle)).max() < 3e-7
-    assert np.abs(cos.numpy() - np.cos(angle)).max() < 4e-7
-    assert sin[turns == 0.5].abs().max() == 0
-    assert cos[turns == -0.25].abs().max() == 0
-
-
 @pytest.mark.parametrize("name", ENCODERS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_buffered_equals_plain(name: str, dtype: torch.dtype) -> None:
@@ -99,44 +87,86 @@ def test_blocks_of_half_precision_and_of_few_places(name: str) -> None:
     encoder.float()
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(not COMPILER, reason="no C++ compiler")
-@pytest.mark.parametrize(
-    "name", ["Space2VecTheory", "Sphere2VecCPlus", "Sphere2VecMPlus", "RFF-shifted"]
-)
-def test_compiled_equals_plain(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In blocks of 256 places, so that the last one is not full."""
+@pytest.mark.skipif(native.library() is None, reason="no C compiler")
+@pytest.mark.parametrize("name", ENCODERS)
+def test_the_kernel_equals_plain(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In blocks of 240 places, so that the last one is not full."""
     encoder = ENCODERS[name].double()
     wanted = encoder(lonlat())
     encoder.float()
-    monkeypatch.setattr(type(encoder), "_block_rows", 64)
+    monkeypatch.setattr(type(encoder), "_kernel_rows", 240)
     out = torch.full((700, encoder.out_features), torch.nan)
     with mock.patch.object(encoder, "forward", side_effect=AssertionError("plain")):
         encoder.write(lonlat(), out, compile=True)
         blocks = [(rows, code.clone()) for rows, code in encoder.blocks(lonlat(), compile=True)]
     assert (out - wanted).abs().max() < 1e-6
-    assert [len(code) for _, code in blocks] == [256, 256, 188]
+    assert [len(code) for _, code in blocks] == [240, 240, 220]
     for rows, code in blocks:
         assert (code - wanted[rows]).abs().max() < 1e-6
     columns = torch.full((encoder.out_features, 700), torch.nan).T
-    for places, into in ((lonlat(), columns), (lonlat()[:1], out[:1]), (lonlat()[:0], out[:0])):
+    apart = torch.full((700, encoder.out_features + 3), torch.nan)[:, :-3]
+    for places, into in (
+        (lonlat(), columns),
+        (lonlat(), apart),
+        (lonlat()[:1], out[:1]),
+        (lonlat()[:0], out[:0]),
+    ):
         into.fill_(torch.nan)
         encoder.write(places, into, compile=True)
         assert not (into - wanted[: len(into)]).abs().gt(1e-6).any()
         assert not into.isnan().any()
 
 
-def test_a_second_factor_that_few_columns_share_is_taken_once() -> None:
-    """Of sphereM's products, one angle has no scale; of sphereC's, both have one."""
-    device = torch.device("cpu")
-    assert waves.Pass(geoenc.Sphere2VecMPlus(4).waves(), device).kind == ((), True)
-    assert waves.Pass(geoenc.Sphere2VecCPlus(4).waves(), device).kind == ((0,), False)
-    assert waves.Pass(geoenc.Space2VecGrid(4).waves(), device).kind == ((), False)
+@pytest.mark.skipif(native.library() is None, reason="no C compiler")
+def test_the_kernel_sees_parameters_that_changed() -> None:
+    encoder, other = (geoenc.RFF(40, generator=torch.Generator().manual_seed(n)) for n in (0, 1))
+    before = encoder.write(lonlat(), compile=True)
+    encoder.load_state_dict(other.state_dict())
+    assert (before - other(lonlat())).abs().max() > 0.1
+    assert (encoder.write(lonlat(), compile=True) - other(lonlat())).abs().max() < 1e-6
+
+
+def test_phases_are_taken_once_and_by_axis() -> None:
+    """Of sphereM's products, one angle has no scale; sines and cosines share their phase."""
+    scales = 4
+    given = waves._sines_and_cosines(geoenc.Sphere2VecMPlus(scales).waves())
+    phases, counts, first, second = given
+    assert phases.shape == (2 * scales + 2, 3)
+    assert counts.tolist() == [scales + 1, scales + 1, 0]
+    assert first.max() <= 2 * len(phases)
+    assert second is not None
+    theory = waves._sines_and_cosines(geoenc.Space2VecTheory(scales).waves())
+    assert theory[1].sum() == 3 * scales
+    assert theory[3] is None
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not COMPILER, reason="no C++ compiler")
+@pytest.mark.parametrize("name", ["Space2VecTheory", "Sphere2VecCPlus", "RFF-shifted"])
+def test_compiled_equals_plain(name: str) -> None:
+    """The way of GPUs, compiled for the processor."""
+    encoder = ENCODERS[name].double()
+    wanted = encoder(lonlat())
+    encoder.float()
+    fill = waves.compiled(encoder.waves())
+    assert fill is not None
+    for places in (lonlat(), lonlat(300), lonlat()[:1]):
+        out = torch.full((len(places), encoder.out_features), torch.nan)
+        fill(places, out)
+        assert (out - encoder.double()(places)).abs().max() < 1e-6
+    encoder.float()
+    columns = torch.empty(encoder.out_features, 700).T
+    fill(lonlat(), columns)
+    assert (columns - wanted).abs().max() < 1e-6
 
 
 def test_without_a_compiler_the_plain_formula_is_used() -> None:
     encoder = geoenc.Space2VecGrid(4)
-    with mock.patch("torch.compile", side_effect=RuntimeError("no compiler")):
+    with (
+        mock.patch("geoenc.waves.library", return_value=None),
+        mock.patch("torch.compile", side_effect=RuntimeError("no compiler")),
+    ):
+        assert waves.compiled(encoder.waves()) is None
         for places in (lonlat(), lonlat()[:0]):
             assert torch.equal(encoder.write(places, compile=True), encoder(places))
             for rows, code in encoder.blocks(places, compile=True):

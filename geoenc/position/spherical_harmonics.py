@@ -83,7 +83,7 @@ class SphericalHarmonics(PositionEncoder):
     ) -> tuple[Callable[..., None], int]:
         kernel = native(self.degree, device, self.dtype) if compile else None
         if kernel is not None:
-            return lambda lonlat, out: kernel(_unit_vectors(lonlat.double()).mT, out), KERNEL_ROWS
+            return lambda lonlat, out: kernel(lonlat.double(), out), KERNEL_ROWS
         code = self._coder(rows, device, compile=False)
 
         def fill(lonlat: Tensor, out: Tensor) -> None:
@@ -100,7 +100,7 @@ class SphericalHarmonics(PositionEncoder):
             table = torch.empty(rows, self.out_features, dtype=self.dtype)
 
             def block(lonlat: Tensor) -> Tensor:
-                kernel(_unit_vectors(lonlat.double()).mT, table[: len(lonlat)])
+                kernel(lonlat.double(), table[: len(lonlat)])
                 return table[: len(lonlat)]
 
             return block
