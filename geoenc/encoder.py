@@ -8,6 +8,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
+from geoenc._memory import new
 from geoenc.component import Component
 from geoenc.coordinates import as_lonlat
 from geoenc.network.base import Network
@@ -95,7 +96,7 @@ class _PlaceEncoder(_Model):
         with evaluating(self):
             for block, part in self._blocks(rows.to(device), times, batch_size):
                 if len(result) != len(rows):
-                    result = part.new_empty(len(rows), self.out_features)
+                    result = new((len(rows), self.out_features), part.dtype, part.device)
                 result[block] = part
         return result.view(*lonlat.shape[:-1], self.out_features)
 

@@ -29,6 +29,7 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
+from geoenc._memory import new
 from geoenc.native import WORTH_BUILDING, in_parts, library, lines, past_cache
 
 HIGHEST = 180
@@ -319,12 +320,12 @@ class _Harmonics(torch.autograd.Function):
         if len(points) * columns >= WORTH_BUILDING:
             ctx.kernel = native(degree, xyz.device, dtype)
         if ctx.kernel is not None:
-            table = torch.empty(len(points), columns, dtype=dtype)
+            table = new((len(points), columns), dtype, xyz.device)
             ctx.kernel(points.double(), table)
             ctx.save_for_backward(xyz)
             return table.view(*xyz.shape[:-1], columns)
         points = points.mT
-        out = xyz.new_empty(columns, points.shape[1], dtype=dtype)
+        out = new((columns, points.shape[1]), dtype, xyz.device)
         rows = block_rows(degree)
         recurrence = Recurrence(degree, min(rows, points.shape[1]), xyz.dtype, xyz.device)
         for part, into in zip(points.split(rows, 1), out.split(rows, 1), strict=True):

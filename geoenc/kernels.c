@@ -214,7 +214,7 @@ void geoenc_waves(const double *c, int64_t n, int axes, const double *phases,
       for (int i = 0; i < GROUP; i++) {
         v[i] = *(LooseFloats *)(lines + first[j + i]);
         if (second) v[i] *= *(LooseFloats *)(lines + second[j + i]);
-        else v[i] *= amplitude;
+        else if (amplitude != 1) v[i] *= amplitude;
       }
       transpose_floats(v);
       STORE_ROWS(out + j, stride, v, GROUP, many, past_cache);

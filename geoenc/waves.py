@@ -103,34 +103,31 @@ def native(waves: Waves) -> Callable[[Tensor, Tensor], None] | None:
     phases, counts, first, second = _sines_and_cosines(waves)
     first, second = first * group, None if second is None else second * group
     axes, columns = len(waves.first), len(first)
-    size = 2 * len(phases) + 1
-    factors = (
-        phases.data_ptr(), counts.data_ptr(), len(phases), first.data_ptr(),
-        None if second is None else second.data_ptr(), columns, waves.amplitude,
-    )  # fmt: skip
+    count = len(phases)
 
     def fill(lonlat: Tensor, out: Tensor) -> None:
+        total, stride = out.shape[0], out.stride(0)
         if out.stride(1) != 1 or out.dtype != torch.float32:
-            for start in range(0, len(out), _STAGED):
+            for start in range(0, total, _STAGED):
                 rows = slice(start, start + _STAGED)
                 staged = torch.empty(len(out[rows]), columns)
                 fill(lonlat[rows], staged)
                 out[rows] = staged
             return
         places = waves.coordinates(lonlat).contiguous()
-        large, stride = past_cache(out), out.stride(0)
+        large = past_cache(out)
 
         def work(start: int, rows: int) -> None:
-            memory = lines(size, torch.float32)
+            memory = lines(2 * count + 1, torch.float32)
             kernels.geoenc_waves(
-                places.data_ptr() + 8 * axes * start, rows, axes, *factors,
+                places.data_ptr() + 8 * axes * start, rows, axes, phases.data_ptr(),
+                counts.data_ptr(), count, first.data_ptr(),
+                None if second is None else second.data_ptr(), columns, waves.amplitude,
                 memory.data_ptr(), out.data_ptr() + 4 * stride * start, stride, large,
             )  # fmt: skip
 
-        in_parts(len(lonlat), out.numel(), work)
+        in_parts(total, out.numel(), work)
 
-    # the kernel sees addresses only: what lies there must live as long as the function
-    fill.__dict__["kept"] = phases, counts, first, second
     return fill
 
 

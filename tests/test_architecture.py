@@ -31,6 +31,7 @@ FLOORS: dict[str, float] = {
     "geoenc.simplices": 0,
     "geoenc._optional": 0,
     "geoenc._files": 0,
+    "geoenc._memory": 0,
     # component machinery
     "geoenc.component": 1,
     "geoenc.pretrained": 1,

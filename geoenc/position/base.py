@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from geoenc._memory import new
 from geoenc.component import Component
 from geoenc.coordinates import wide_dtype
 from geoenc.native import GROUP, WORTH_BUILDING
@@ -138,7 +139,7 @@ class PositionEncoder(Component, root=True):
         """
         shape = (len(lonlat), self.out_features)
         if out is None:
-            out = torch.empty(shape, dtype=self.dtype, device=lonlat.device)
+            out = new(shape, self.dtype, lonlat.device)
         if out.shape != shape:
             raise ValueError(f"expected out of shape {shape}, got {tuple(out.shape)}")
         size, compiling = self._plan(lonlat, compile)

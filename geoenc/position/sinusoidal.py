@@ -70,7 +70,7 @@ class Sinusoidal(PositionEncoder, root=True):
         buffer = torch.empty(rows, self.out_features, dtype=self.dtype, device=device)
 
         def code(lonlat: Tensor) -> Tensor:
-            part = buffer if len(lonlat) == rows else buffer[: len(lonlat)]
+            part = buffer if lonlat.shape[0] == rows else buffer[: lonlat.shape[0]]
             fill(lonlat, part)
             return part
 
