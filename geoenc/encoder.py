@@ -16,6 +16,9 @@ from geoenc.position.base import PositionEncoder
 from geoenc.pretrained import from_pretrained, save_pretrained
 from geoenc.temporal import TimeEncoder
 
+_NETWORK_ROWS = 512
+"""Places at once for which the layers of a network stay in the cache of a core."""
+
 _SUM_ROWS = 4096
 """Places at once in a sum of encoders, whose hidden layers are wide."""
 
@@ -199,7 +202,7 @@ class LocationEncoder(_PlaceEncoder):
             return
         self._check_time(lonlat, time)
         taken = time if self.position.takes_time else None
-        for rows, code in self.position.blocks(lonlat, time=taken, rows=size):
+        for rows, code in self.position.blocks(lonlat, time=taken, rows=min(size, _NETWORK_ROWS)):
             yield rows, self.network(self._with_time(code, None if time is None else time[rows]))
 
     @classmethod

@@ -27,10 +27,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
 
 from geoenc._memory import new
-from geoenc.native import WORTH_BUILDING, in_parts, library, lines, past_cache
+from geoenc.native import WORTH_BUILDING, in_parts, is_plain, library, lines, past_cache
 
 HIGHEST = 180
 """Degree up to which a line of every column stays in the cache of a core."""
@@ -70,21 +69,10 @@ def spherical_harmonics(xyz: Tensor, degree: int, *, dtype: torch.dtype | None =
         Journal of Geodesy 76, 2002, equations 11 to 13.
     """
     dtype = xyz.dtype if dtype is None else dtype
-    if _is_traced(xyz):
+    if not is_plain(xyz):
         return _formula(xyz, degree).to(dtype)
     result: Tensor = _Harmonics.apply(xyz, degree, dtype)
     return result
-
-
-def _is_traced(xyz: Tensor) -> bool:
-    """Whether a compiler, an exporter or a transform has to see plain operations."""
-    return (
-        torch.compiler.is_compiling()
-        or torch.jit.is_tracing()
-        or type(xyz) is not Tensor
-        or torch._C._functorch.peek_interpreter_stack() is not None
-        or forward_ad.unpack_dual(xyz).tangent is not None
-    )
 
 
 def _formula(xyz: Tensor, degree: int) -> Tensor:

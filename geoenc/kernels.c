@@ -162,6 +162,8 @@ static const float SINE[6] = {SINE_COEFFICIENTS}, COSINE[6] = {COSINE_COEFFICIEN
 #define REST(turns) ((turns) - (((turns) + ROUND) - ROUND))
 #endif
 
+#define NARROW_ROUND 12582912.0f /* 1.5 times 2^23 */
+
 /* Lines of sine and cosine of `count` phases, a . c + p turns, of which `axes` terms are not zero.
    The a of a phase lie together, `step` numbers after those of the phase before. */
 inlined void sines(Doubles c[][2], int axes, const double *a, const double *p, int step, int count,
@@ -226,6 +228,18 @@ void geoenc_waves(const double *c, int64_t n, int axes, const double *phases,
       }
   }
   finish();
+}
+
+/* x = sin(2 pi turns (x + bias)) in place, for n rows that touch. */
+void geoenc_sine_layer(float *restrict x, int64_t n, int64_t columns, const float *restrict bias,
+                       double turns) {
+  const float high = (float)turns, low = (float)(turns - high);
+  for (int64_t i = 0; i < n; i++, x += columns)
+    for (int64_t j = 0; j < columns; j++) {
+      float y = x[j] + bias[j], whole = (y * high + NARROW_ROUND) - NARROW_ROUND;
+      float r = (y * high - whole) + y * low, square = r * r;
+      x[j] = r * (1 - 4 * square) * POLYNOMIAL(SINE, square);
+    }
 }
 
 /* ---- spherical harmonics -------------------------------------------------------------------- */

@@ -23,6 +23,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from geoenc._files import atomic_path
 
@@ -58,6 +59,7 @@ _SIGNATURES = {
         _POINTER, _LONG, _INT, _POINTER, _POINTER, _INT, _POINTER, _POINTER, _INT, ctypes.c_float,
         _POINTER, _POINTER, _LONG, _INT,
     ],
+    "geoenc_sine_layer": [_POINTER, _LONG, _LONG, _POINTER, ctypes.c_double],
     "geoenc_harmonics": [
         _POINTER, _INT, _LONG, _LONG, _LONG, _INT, _POINTER, _POINTER, _POINTER, _LONG, _INT, _INT,
     ],
@@ -150,6 +152,17 @@ def _check(loaded: ctypes.CDLL) -> None:
     wanted = torch.sin(2 * torch.pi * (turns[:, None] * phases[:, 0] + phases[:, 1]))
     if not (got - wanted).abs().max() < 1e-6:
         raise ArithmeticError("expected sines from the kernels, got other numbers")
+
+
+def is_plain(x: Tensor) -> bool:
+    """Whether no compiler, exporter or transform has to see what is done with ``x``."""
+    return not (
+        torch.compiler.is_compiling()
+        or torch.jit.is_tracing()
+        or type(x) is not Tensor
+        or torch._C._functorch.peek_interpreter_stack() is not None
+        or forward_ad.unpack_dual(x).tangent is not None
+    )
 
 
 def lines(count: int, dtype: torch.dtype) -> Tensor:

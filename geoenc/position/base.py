@@ -25,7 +25,7 @@ WORTH_COMPILING = 2**32
 
 def kernel_rows(columns: int, dtype: torch.dtype) -> int:
     """Places in a block that a kernel fills."""
-    return min(max(KERNEL_BYTES // (columns * dtype.itemsize), 256), DEVICE_ROWS) // GROUP * GROUP
+    return min(max(KERNEL_BYTES // (columns * dtype.itemsize), 512), DEVICE_ROWS) // GROUP * GROUP
 
 
 class PositionEncoder(Component, root=True):

@@ -1,12 +1,16 @@
 """Siren against a layer-by-layer transcription; its first weights; its settings."""
 
 import math
+from unittest import mock
 
 import numpy as np
 import pytest
 import torch
+from torch import nn
+from torch.nn import functional as F
 
 import geoenc
+from geoenc import native
 
 
 def slow_siren(net: geoenc.Siren, x: np.ndarray) -> np.ndarray:
@@ -122,3 +126,44 @@ def test_keys_are_those_of_the_published_checkpoints() -> None:
 def test_refuses(arguments: dict[str, object], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         geoenc.Siren(**{"in_features": 4, "out_features": 3, **arguments})
+
+
+@pytest.fixture
+def wide() -> geoenc.Siren:
+    torch.manual_seed(0)
+    return geoenc.Siren(20, 8, hidden_features=64, depth=3, dropout=0.5).eval()
+
+
+@pytest.mark.skipif(native.library() is None, reason="no C compiler")
+def test_many_rows_take_a_kernel_and_give_the_same_numbers(wide: geoenc.Siren) -> None:
+    x = torch.randn(3, 700, 20)
+    wanted = wide.double()(x.double())
+    wide.float()
+    with torch.no_grad(), mock.patch.object(nn.Linear, "forward") as plain:
+        plain.side_effect = lambda given: F.linear(given, wide.last_layer.weight)
+        got = wide(x) + wide.last_layer.bias
+    assert plain.call_count == 1
+    assert got.shape == (3, 700, 8)
+    assert (got - wanted).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("why", ["gradient", "dropout", "hook", "another layer", "few", "float64"])
+def test_where_the_kernel_would_change_what_happens_it_is_not_used(
+    why: str, wide: geoenc.Siren
+) -> None:
+    x = torch.randn(3 if why == "few" else 2100, 20)
+    seen: list[torch.Tensor] = []
+    if why == "dropout":
+        wide.train()
+    if why == "hook":
+        wide.layers[1].register_forward_hook(lambda module, given, result: seen.append(result))
+    if why == "another layer":
+        wide.layers[0] = nn.Sequential(wide.layers[0])
+    if why == "float64":
+        wide, x = wide.double(), x.double()
+    with (
+        torch.set_grad_enabled(why == "gradient"),
+        mock.patch.object(geoenc.Siren, "_forward_in_place", side_effect=AssertionError),
+    ):
+        wide(x)
+    assert len(seen) == (why == "hook")
