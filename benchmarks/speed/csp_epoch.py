@@ -40,14 +40,24 @@ EPOCH = 437_000
 
 
 def configuration(
-    batch: int, *, bf16: bool = False, device: str = "cpu", dropout: float = 0.5, **pretrain: Any
+    batch: int,
+    *,
+    bf16: bool = False,
+    device: str = "cpu",
+    products: Any = "torch",
+    dropout: float = 0.5,
+    **pretrain: Any,
 ) -> Config:
     """The published sizes: Space2Vec grid of 32 scales, 512 hidden, 256 out, LeakyReLU."""
     network = Encoder().network | {"dropout": dropout}
     return Config(
         encoder=Encoder(network=network),
         pretrain=Pretrain(**{"epochs": 1, "batch_size": batch, **pretrain}),
-        hardware=Hardware(accelerator=device, precision="bf16-mixed" if bf16 else "32-true"),
+        hardware=Hardware(
+            accelerator=device,
+            precision="bf16-mixed" if bf16 else "32-true",
+            products=products,
+        ),
     )
 
 
@@ -111,7 +121,9 @@ class _measured:
 
 def speed(options: argparse.Namespace, dataset: LocationDataset, bf16: bool, threads: int) -> None:
     """Measure, print and keep one comparison."""
-    config = configuration(options.batch, bf16=bf16, device=options.device)
+    config = configuration(
+        options.batch, bf16=bf16, device=options.device, products=options.products
+    )
     float32_limit, rates = limits.gemm(threads, batch=options.batch, device=options.device)
     limit = float32_limit
     if bf16:  # the loss stays in float32
@@ -123,6 +135,7 @@ def speed(options: argparse.Namespace, dataset: LocationDataset, bf16: bool, thr
         "what": "csp_epoch",
         **limits.machine(options.device),
         "precision": "bf16-mixed" if bf16 else "float32",
+        "products": options.products,
         "native_bfloat16": limits.native_bfloat16(options.device),
         "rows": len(dataset),
         "batch": options.batch,
@@ -310,6 +323,9 @@ def main() -> None:
     parser.add_argument("--full", action="store_true", help=f"a whole epoch of {EPOCH:,} places")
     parser.add_argument("--threads", type=int, nargs="+", default=[1])
     parser.add_argument("--bf16", action="store_true", help="also where the processor emulates it")
+    parser.add_argument(
+        "--products", default="torch", choices=["torch", "onednn"], help="ours; limits are torch's"
+    )
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--memory", type=int, nargs="*", default=[1024, 8192], help="batches")
     parser.add_argument("--accuracy", action="store_true")

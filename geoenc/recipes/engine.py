@@ -12,6 +12,7 @@ A stage is a loop over epochs and batches; `Training` does what happens around i
 import atexit
 import contextlib
 import datetime
+import functools
 import io
 import logging
 import math
@@ -78,6 +79,48 @@ def autocast(config: Config, device: torch.device) -> torch.autocast:
     """
     mixed = config.hardware.precision == "bf16-mixed"
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=mixed)
+
+
+@contextlib.contextmanager
+def products(config: Config) -> Iterator[None]:
+    """float32 products of the processor by oneDNN if ``hardware.products`` says so.
+
+    Raises:
+        RuntimeError: this torch cannot choose.
+    """
+    if config.hardware.products == "torch" or not _onednn_is_exact():
+        yield
+        return
+    with _onednn():
+        yield
+
+
+@contextlib.contextmanager
+def _onednn() -> Iterator[None]:
+    """torch calls this way of oneDNN "bf16", and so it rounds where a processor has such units."""
+    matmul: Any = getattr(torch.backends.mkldnn, "matmul", None)
+    if not hasattr(matmul, "fp32_precision"):
+        raise RuntimeError(
+            f"expected torch 2.9 or newer for hardware.products=onednn, got {torch.__version__}; "
+            "leave the setting out, or install a newer torch"
+        )
+    before, matmul.fp32_precision = matmul.fp32_precision, "bf16"
+    try:
+        yield
+    finally:
+        matmul.fp32_precision = before
+
+
+@functools.cache
+def _onednn_is_exact() -> bool:
+    """Whether its products of float32 are as good as float32 on this processor."""
+    a, b = torch.randn(2, 128, 128, generator=Generator().manual_seed(0))
+    wanted = a.double() @ b.double()
+    with _onednn():
+        error = ((a @ b - wanted).abs().max() / wanted.abs().max()).item()
+    if error > 1e-6:
+        logger.warning("oneDNN would round products (error %.0e); torch's choice stays", error)
+    return error <= 1e-6
 
 
 @contextlib.contextmanager
@@ -187,17 +230,18 @@ class Training:
         """
         batch = tuple(tensor.to(self.fabric.device) for tensor in batch)
         self.optimizer.zero_grad()
-        if 0 < micro_batch < len(batch[0]):
-            loss = cached_backward(
-                self.module,
-                objective,
-                zip(*[tensor.split(micro_batch) for tensor in batch], strict=True),
-                backward=self.fabric.backward,
-                no_sync=lambda: self.fabric.no_backward_sync(self.module),
-            )
-        else:
-            loss = objective(**self.module(*batch))
-            self.fabric.backward(loss)
+        with products(self.config):
+            if 0 < micro_batch < len(batch[0]):
+                loss = cached_backward(
+                    self.module,
+                    objective,
+                    zip(*[tensor.split(micro_batch) for tensor in batch], strict=True),
+                    backward=self.fabric.backward,
+                    no_sync=lambda: self.fabric.no_backward_sync(self.module),
+                )
+            else:
+                loss = objective(**self.module(*batch))
+                self.fabric.backward(loss)
         self.optimizer.step()
         self._losses.append(loss.detach())
         self._rows += len(batch[0]) * world_size()

@@ -1,5 +1,6 @@
 """What happens around a stage: several processes, interruptions, full disks, and bad numbers."""
 
+import contextlib
 import csv
 import errno
 import json
@@ -14,12 +15,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from geoenc.data import LocationDataset, NpyRows, make_published
 from geoenc.losses import CSPLoss
 from geoenc.recipes import csp, engine, study
 from geoenc.recipes.batches import share
-from geoenc.recipes.config import Config, load_config
+from geoenc.recipes.config import Config, Hardware, load_config
 
 sys.path.insert(0, str(Path(__file__).parent))
 import workers
@@ -420,3 +422,32 @@ def test_the_whole_command_on_two_processes_gives_the_table_of_one(tmp_path) -> 
     for row, other in zip(found, expected, strict=True):
         assert row["top1"] == pytest.approx(other["top1"], abs=0.03)
         assert row["mrr"] == pytest.approx(other["mrr"], abs=0.03)
+
+
+@pytest.mark.skipif(
+    not hasattr(getattr(torch.backends.mkldnn, "matmul", None), "fp32_precision"),
+    reason="torch 2.9 can choose",
+)
+@pytest.mark.parametrize("exact", [True, False])
+def test_products_by_onednn_only_within_a_step_and_only_where_they_are_exact(
+    exact: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    matmul = torch.backends.mkldnn.matmul
+    before, seen = matmul.fp32_precision, []
+    monkeypatch.setattr(engine, "_onednn_is_exact", lambda: exact)
+    config = Config(hardware=Hardware(products="onednn"))
+    with contextlib.suppress(KeyError), engine.products(config):
+        seen.append(matmul.fp32_precision)
+        raise KeyError
+    with engine.products(Config()):
+        seen.append(matmul.fp32_precision)
+    assert seen == ["bf16" if exact else before, before]
+    assert matmul.fp32_precision == before
+
+
+def test_onednn_that_rounds_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    exact = engine._onednn_is_exact.__wrapped__
+    monkeypatch.setattr(engine, "_onednn", contextlib.nullcontext)
+    assert exact()
+    monkeypatch.setattr(Tensor, "__matmul__", lambda a, b: torch.mm(a, b).bfloat16().to(a.dtype))
+    assert not exact()
