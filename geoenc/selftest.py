@@ -21,7 +21,7 @@ from typing import Any
 import torch
 
 import geoenc
-from geoenc import losses, testing
+from geoenc import losses, native, testing
 from geoenc.component import Component
 from geoenc.models import ImageLocationClassifier
 from geoenc.properties import required
@@ -68,6 +68,7 @@ def versions() -> dict[str, str]:
     found["platform"] = platform.platform()
     found["threads"] = str(torch.get_num_threads())
     found["GPU"] = ", ".join(cards) or "-"
+    found["C kernels"] = "-" if native.library() is None else "built"
     return found
 
 

@@ -1,4 +1,4 @@
-"""The coefficients of `geoenc.waves`, for |r| <= 1/2 turns.
+"""The coefficients of `geoenc.native`, for |r| <= 1/2 turns.
 
     python -m benchmarks.speed.fit_sine
 

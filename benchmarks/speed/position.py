@@ -5,9 +5,9 @@
 One thread, processor time of the process, both in turns; 32 scales (8 for the double Fourier,
 16 for NeRF), 64 random features, 200 anchors. TorchSpatial is found in a checkout named by
 ``GEOENC_TORCHSPATIAL``; without it the table says so and has no ratios. "in cache" hands each
-block of codes over and writes no result; "into rows" writes an existing output. "compiled" needs a
-C++ compiler. The limit is the time to write the result into existing memory. Results are appended
-to ``benchmarks/results/speed``.
+block of codes over and writes no result; "into rows" writes an existing output. "compiled" are
+the kernels of `geoenc.native`, which need a C compiler. The limit is the time to fill existing
+memory with the result. Results are appended to ``benchmarks/results/speed``.
 """
 
 import argparse

@@ -137,10 +137,12 @@ def _check_written(encoder: PositionEncoder, inputs: Inputs) -> None:
     lonlat, *time = inputs
     when = time[0] if time else None
     wanted = encoder(*inputs)
-    written = encoder.write(lonlat, time=when)
-    expect_close(written, wanted, 1e-6, f"{kind(encoder)}.write", "the result of forward")
-    blocks = torch.cat([code.clone() for _, code in encoder.blocks(lonlat, time=when)])
-    expect_close(blocks, wanted, 1e-6, f"{kind(encoder)}.blocks", "the result of forward")
+    for fast in (False, True) if lonlat.device.type == "cpu" else (False,):
+        written = encoder.write(lonlat, time=when, compile=fast)
+        expect_close(written, wanted, 1e-6, f"{kind(encoder)}.write", "the result of forward")
+        parts = encoder.blocks(lonlat, time=when, compile=fast)
+        blocks = torch.cat([code.clone() for _, code in parts])
+        expect_close(blocks, wanted, 1e-6, f"{kind(encoder)}.blocks", "the result of forward")
 
 
 def _edges(device: torch.device) -> tuple[Tensor, Tensor]:
