@@ -6,6 +6,7 @@ Where there is no compiler, or what it makes does not compute as it should, `lib
 callers use plain torch, which is what the kernels are tested against. ``CC=false`` turns them off.
 """
 
+import contextlib
 import ctypes
 import functools
 import hashlib
@@ -17,6 +18,7 @@ import shlex
 import shutil
 import subprocess
 import tempfile
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -45,6 +47,7 @@ _PAST_CACHE = 2**22
 _A_PART = 2**20
 """Numbers that keep a thread busy."""
 
+_ONE_AT_A_TIME = threading.Lock()
 _SOURCE = Path(__file__).with_name("kernels.c")
 _WIDEST: tuple[list[str], ...] = (
     ["-march=native", "-mprefer-vector-width=512"],
@@ -70,11 +73,18 @@ _SIGNATURES = {
 }  # fmt: skip
 
 
-@functools.cache
 def library() -> ctypes.CDLL | None:
     """The kernels, built now if this machine has not built them before; None without them."""
+    with _ONE_AT_A_TIME:
+        return _library()
+
+
+@functools.cache
+def _library() -> ctypes.CDLL | None:
     try:
-        loaded = ctypes.CDLL(str(_built()))
+        with contextlib.ExitStack() as stack:
+            folder = _cache() or Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            loaded = ctypes.CDLL(str(_built(folder)))
         for name, arguments in _SIGNATURES.items():
             function = getattr(loaded, name)
             function.argtypes, function.restype = arguments, None
@@ -85,38 +95,46 @@ def library() -> ctypes.CDLL | None:
     return loaded
 
 
-def _built() -> Path:
+def _cache() -> Path | None:
+    """``geoenc`` of the user's cache folder, or None where that cannot be written."""
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "geoenc"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return None
+    return folder if os.access(folder, os.W_OK) else None
+
+
+def _built(folder: Path) -> Path:
     """The file of the library, compiled unless it is there."""
     compiler = shlex.split(os.environ.get("CC", "cc"))
     found = shutil.which(compiler[0])
     if found is None:
         raise FileNotFoundError(f"expected a C compiler, got no {compiler[0]}; install one")
+    names = ("SINE", "COSINE", "WIDE_SINE", "WIDE_COSINE")
     constants = [
         f"-D{name}_COEFFICIENTS={','.join(map(repr, values))}"
-        for name, values in zip(
-            ("SINE", "COSINE", "WIDE_SINE", "WIDE_COSINE"), (SINE, COSINE, *_TAYLOR), strict=True
-        )
+        for name, values in zip(names, (SINE, COSINE, *_TAYLOR), strict=True)
     ]
-    machine = (platform.platform(), platform.machine(), platform.processor(), _processor())
-    key = [_SOURCE.read_text(encoding="utf-8"), compiler, os.stat(found).st_mtime_ns, machine]
-    digest = hashlib.sha256(repr([*key, _WIDEST, _FLAGS, constants]).encode()).hexdigest()[:16]
-    target = _folder() / f"kernels-{digest}.so"
-    if not target.is_file():
-        with atomic_path(target) as temporary:
-            command = [*compiler, *_FLAGS, *constants, "-x", "c", str(_SOURCE)]
-            for widest in _WIDEST:
-                done = subprocess.run(
-                    [*command, *widest, "-o", str(temporary), "-lm"],
-                    capture_output=True,
-                    text=True,
-                    check=False,
-                    timeout=120,
-                )
-                if done.returncode == 0:
-                    break
-            else:
-                raise OSError(f"{shlex.join(compiler)} failed: {done.stderr[-500:]}")
-    return target
+    command = [*compiler, *_FLAGS, *constants, "-x", "c", str(_SOURCE)]
+    made_of = (_SOURCE.read_text(encoding="utf-8"), command, _WIDEST, os.stat(found).st_mtime_ns)
+    machine = platform.platform(), platform.machine(), _processor()
+    digest = hashlib.sha256(repr((made_of, machine)).encode()).hexdigest()
+    target = folder / f"kernels-{digest[:16]}.so"
+    if target.is_file():
+        return target
+    with atomic_path(target) as temporary:
+        for widest in _WIDEST:
+            done = subprocess.run(
+                [*command, *widest, "-o", str(temporary), "-lm"],
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=120,
+            )
+            if done.returncode == 0:
+                return target
+        raise OSError(f"{shlex.join(compiler)} failed: {done.stderr[-500:]}")
 
 
 def _processor() -> str:
@@ -126,16 +144,6 @@ def _processor() -> str:
     except OSError:
         return platform.node()
     return next((one for one in lines if one.startswith(("flags", "Features"))), platform.node())
-
-
-def _folder() -> Path:
-    """``geoenc`` of the user's cache folder, or a temporary one where that cannot be written."""
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "geoenc"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError:
-        return Path(tempfile.mkdtemp(prefix="geoenc-"))
-    return folder if os.access(folder, os.W_OK) else Path(tempfile.mkdtemp(prefix="geoenc-"))
 
 
 def _check(loaded: ctypes.CDLL) -> None:
