@@ -1,9 +1,9 @@
 /* Kernels for the processor; `geoenc.native` builds and calls them.
 
    Places go in groups that lie side by side in the registers: a column of a group is one line of
-   numbers. All lines of a group are made in `lines`, a piece of memory of the caller
-   that stays in the cache, and turned into rows, tile by tile, as they are written. Arithmetic
-   keeps NaN: a place of NaN has a row of NaN. */
+   numbers. All lines of a group are made in `lines`, memory of the caller that stays in the cache,
+   and turned into rows, tile by tile, as they are written. Arithmetic keeps NaN: a place of NaN
+   has a row of NaN. */
 
 #include <stdint.h>
 #include <string.h>
@@ -103,29 +103,31 @@ inlined void transpose_floats(Floats *v) {
 #endif
 
 inlined void transpose_doubles(Doubles *v) {
-  ZIP_TRANSPOSE(Doubles, GROUP / 2, v, ZIP_DOUBLES_LOW, ZIP_DOUBLES_HIGH)
+  ZIP_TRANSPOSE(Doubles, LANES, v, ZIP_DOUBLES_LOW, ZIP_DOUBLES_HIGH)
 }
 
 #define NARROW(a, b) \
   MIX(__builtin_convertvector(a, HalfFloats), __builtin_convertvector(b, HalfFloats), JOINED)
 
-/* Store a register, past the cache if `to` is a whole line of it: for outputs that do not fit. */
+/* Store a register; STREAM does it past the cache, for outputs that do not fit there, and `to` has
+   to be a whole line of it. */
+#define KEEP(to, v) *(LooseFloats *)(to) = (Floats)(v)
 #if defined(__AVX512F__)
 #define STREAM(to, v) _mm512_stream_ps((float *)(to), (__m512)(v))
 #else
-#define STREAM(to, v) *(LooseFloats *)(to) = (Floats)(v)
+#define STREAM KEEP
 #endif
 
 /* The first `many` of `count` registers, one a row. They stay registers: a copy is indexed. */
-#define STORE_ROWS(out, stride, v, count, many, past_cache)                              \
-  if ((many) >= (count) && (past_cache))                                                 \
-    for (int i = 0; i < (count); i++) STREAM((out) + i * (stride), (v)[i]);              \
-  else if ((many) >= (count))                                                            \
-    for (int i = 0; i < (count); i++) *(LooseFloats *)((out) + i * (stride)) = (Floats)(v)[i]; \
-  else {                                                                                 \
-    Floats some[count];                                                                  \
-    for (int i = 0; i < (count); i++) some[i] = (Floats)(v)[i];                          \
-    for (int i = 0; i < (many); i++) *(LooseFloats *)((out) + i * (stride)) = some[i];   \
+#define STORE_ROWS(out, stride, v, count, many, past_cache)                 \
+  if ((many) >= (count) && (past_cache))                                    \
+    for (int i = 0; i < (count); i++) STREAM((out) + i * (stride), (v)[i]); \
+  else if ((many) >= (count))                                               \
+    for (int i = 0; i < (count); i++) KEEP((out) + i * (stride), (v)[i]);   \
+  else {                                                                    \
+    Floats some[count];                                                     \
+    for (int i = 0; i < (count); i++) some[i] = (Floats)(v)[i];             \
+    for (int i = 0; i < (many); i++) KEEP((out) + i * (stride), some[i]);   \
   }
 
 /* Whether `past_cache` can be done for rows `bytes` apart. */
@@ -202,13 +204,14 @@ int geoenc_group(void) { return GROUP; }
    are named by where they begin, `geoenc_group` numbers apart. `second` may be absent. `lines` has
    room for 2 one + 1 of them; rows of `out` are dense and start `stride` numbers apart. */
 void geoenc_waves(const double *c, int64_t n, int axes, const double *phases,
-                  const int64_t *counts, int one, const int64_t *first, const int64_t *second, int columns, float amplitude,
-                  float *lines, float *out, int64_t stride, int past_cache) {
+                  const int64_t *counts, int one, const int64_t *first, const int64_t *second,
+                  int columns, float amplitude, float *lines, float *out, int64_t stride,
+                  int past_cache) {
   past_cache &= lines_of_cache(out, 4 * stride);
   for (int i = 0; i < GROUP; i++) lines[2 * one * GROUP + i] = 1;
   for (int64_t start = 0; start < n; start += GROUP, out += GROUP * stride) {
     int many = n - start < GROUP ? (int)(n - start) : GROUP, j = 0;
-    Doubles place[3][2];
+    Doubles place[3][2] = {};
     read_places(c + start * axes, axes, 1, axes, many, place);
     all_sines(place, axes, phases, counts, lines);
     for (; j + GROUP <= columns; j += GROUP) {
@@ -249,7 +252,6 @@ void geoenc_sine_layer(float *restrict x, int64_t n, int64_t columns, const floa
        c + i s = D (x + i y) (c + i s) of the order before,    q(l) = A z q(l - 1) - C q(l - 2)
 
    `coefficients`: for each order D, then A and C for l = m + 1 .. degree. */
-
 
 inlined void next_order(double d, Doubles p[3][2], Doubles c[2], Doubles s[2]) {
   HALVES {
@@ -409,7 +411,8 @@ static void read_doubles(double *lines, int64_t columns, int many, const double 
 }
 
 /* Y of n places into the rows of `out`, floats if `single`, else doubles. Places are unit vectors,
-   or longitude and latitude in degrees: 3 or 2 `axes`, `by_place` and `by_axis` numbers apart. `lines` has room for a line of doubles a column. */
+   or longitude and latitude in degrees: 3 or 2 `axes`, `by_place` and `by_axis` numbers apart.
+   `lines` has room for a line of doubles a column. */
 void geoenc_harmonics(const double *places, int axes, int64_t n, int64_t by_place, int64_t by_axis,
                       int degree, const double *coefficients, double *lines, void *out,
                       int64_t stride, int single, int past_cache) {
@@ -417,17 +420,20 @@ void geoenc_harmonics(const double *places, int axes, int64_t n, int64_t by_plac
   past_cache &= lines_of_cache(out, (single ? 4 : 8) * stride);
   for (int64_t start = 0; start < n; start += GROUP) {
     int many = n - start < GROUP ? (int)(n - start) : GROUP;
-    Doubles p[3][2];
+    Doubles p[3][2] = {};
     read_places(places + start * by_place, by_place, by_axis, axes, many, p);
     if (axes == 2) unit_vectors(p);
     harmonics_of(p, degree, coefficients, lines);
-    if (single) write_floats(lines, columns, many, (float *)out + start * stride, stride, past_cache);
-    else write_doubles(lines, columns, many, (double *)out + start * stride, stride, past_cache);
+    if (single)
+      write_floats(lines, columns, many, (float *)out + start * stride, stride, past_cache);
+    else
+      write_doubles(lines, columns, many, (double *)out + start * stride, stride, past_cache);
   }
   finish();
 }
 
-/* Slopes by x, y and z, rows of `out` that start `out_stride` apart, of the sum over columns of Y times `given`. */
+/* Slopes by x, y and z of the sum over columns of Y times `given`, for n unit vectors: rows of `out`
+   that start `out_stride` apart. */
 void geoenc_harmonics_slopes(const double *xyz, int64_t n, int64_t by_place, int64_t by_axis,
                              int degree, const double *coefficients, double *lines,
                              const void *given, int64_t stride, int single, double *out,
@@ -436,7 +442,7 @@ void geoenc_harmonics_slopes(const double *xyz, int64_t n, int64_t by_place, int
   memset(lines, 0, columns * GROUP * sizeof(double));
   for (int64_t start = 0; start < n; start += GROUP) {
     int many = n - start < GROUP ? (int)(n - start) : GROUP;
-    Doubles p[3][2], slope[3][2];
+    Doubles p[3][2] = {}, slope[3][2];
     read_places(xyz + start * by_place, by_place, by_axis, 3, many, p);
     if (single) read_floats(lines, columns, many, (const float *)given + start * stride, stride);
     else read_doubles(lines, columns, many, (const double *)given + start * stride, stride);
