@@ -60,9 +60,15 @@ def buffered(waves: Waves, rows: int, dtype: torch.dtype) -> Callable[[Tensor, T
     factors = torch.cat([waves.first, waves.phase[None]])
     columns = None
     if waves.second is not None and waves.second_phase is not None:
-        others = torch.cat([waves.second, waves.second_phase[None]])
-        factors, which = torch.cat([factors, others], 1).unique(dim=1, return_inverse=True)
+        second = torch.cat([waves.second, waves.second_phase[None]])
+        factors, which = torch.cat([factors, second], 1).unique(dim=1, return_inverse=True)
         columns = which.view(2, -1)
+        p, q = _outer(columns)
+        if p:
+            rest = columns[:, p * q :]
+            order = torch.cat([columns[0, : p * q : q], columns[1, :q], rest.flatten()])
+            parts = (p, q, rest.shape[1], rest.shape[1])
+            chosen = torch.empty(rows, len(order), dtype=dtype)
         narrow = torch.empty(rows, factors.shape[1], dtype=dtype)
         left, right = (torch.empty(rows, columns.shape[1], dtype=dtype) for _ in range(2))
     factors = 2 * torch.pi * factors
@@ -80,12 +86,38 @@ def buffered(waves: Waves, rows: int, dtype: torch.dtype) -> Callable[[Tensor, T
             return
         narrow[:n] = sine
         product = out if out.is_contiguous() and out.dtype == dtype else left[:n]
-        torch.index_select(narrow[:n], 1, columns[0], out=product)
-        product.mul_(torch.index_select(narrow[:n], 1, columns[1], out=right[:n]))
+        if p:
+            torch.index_select(narrow[:n], 1, order, out=chosen[:n])
+            east, north, first, second = chosen[:n].split(parts, 1)
+            grid = product[:, : p * q].unflatten(1, (p, q))
+            torch.mul(east[:, :, None], north[:, None], out=grid)
+            torch.mul(first, second, out=product[:, p * q :])
+        else:
+            torch.index_select(narrow[:n], 1, columns[0], out=product)
+            product.mul_(torch.index_select(narrow[:n], 1, columns[1], out=right[:n]))
         if product is not out:
             out.copy_(product)
 
     return fill
+
+
+def _outer(columns: Tensor) -> tuple[int, int]:
+    """p and q, if the first p q columns are the products of p factors with the same q factors.
+
+    Args:
+        columns: which factors each column is made of, ``(2, D)``.
+
+    Returns:
+        p and q, both above 1, or 0 and 0.
+    """
+    first, second = columns.tolist()
+    q = next((i for i, one in enumerate(first) if one != first[0]), len(first))
+    p = 0
+    for at in range(0, len(first) - q + 1, q):
+        if len(set(first[at : at + q])) > 1 or second[at : at + q] != second[:q]:
+            break
+        p += 1
+    return (p, q) if p > 1 and q > 1 else (0, 0)
 
 
 def native(waves: Waves) -> Callable[[Tensor, Tensor], None] | None:

@@ -171,3 +171,11 @@ def test_without_a_compiler_the_plain_formula_is_used() -> None:
             assert torch.equal(encoder.write(places, compile=True), encoder(places))
             for rows, code in encoder.blocks(places, compile=True):
                 assert torch.equal(code, encoder(places[rows]))
+
+
+def test_products_of_all_pairs_are_found() -> None:
+    pairs = torch.tensor([[5, 5, 5, 7, 7, 7, 1, 2], [0, 1, 2, 0, 1, 2, 3, 3]])
+    assert waves._outer(pairs) == (2, 3)
+    assert waves._outer(pairs[:, 1:]) == (0, 0)
+    assert waves._outer(pairs[:, :3]) == (0, 0)
+    assert waves._outer(pairs[:, 5:]) == (0, 0)
