@@ -17,8 +17,8 @@ from torch import Tensor
 
 from geoenc.native import SINE, in_parts, library, lines, past_cache
 
-_STAGED = 2**16
-"""Places that are laid out where the output cannot be written at once."""
+_STAGED = 2**20
+"""Numbers that are laid out where the output cannot be written at once."""
 
 
 class Waves(NamedTuple):
@@ -140,13 +140,14 @@ def native(waves: Waves) -> Callable[[Tensor, Tensor], None] | None:
     def fill(lonlat: Tensor, out: Tensor) -> None:
         total, stride = out.shape[0], out.stride(0)
         if out.stride(1) != 1 or out.dtype != torch.float32:
-            for start in range(0, total, _STAGED):
-                rows = slice(start, start + _STAGED)
+            step = max(_STAGED // columns, 1)
+            for start in range(0, total, step):
+                rows = slice(start, start + step)
                 staged = torch.empty(len(out[rows]), columns)
                 fill(lonlat[rows], staged)
                 out[rows] = staged
             return
-        places = waves.coordinates(lonlat).contiguous()
+        places = waves.coordinates(lonlat.double()).contiguous()
         large = past_cache(out)
 
         def work(start: int, rows: int) -> None:

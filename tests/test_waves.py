@@ -105,6 +105,10 @@ def test_the_kernel_equals_plain(name: str, monkeypatch: pytest.MonkeyPatch) -> 
         assert (code - wanted[rows]).abs().max() < 1e-6
     columns = torch.full((encoder.out_features, 700), torch.nan).T
     apart = torch.full((700, encoder.out_features + 3), torch.nan)[:, :-3]
+    narrow = lonlat().float()
+    off = encoder.write(narrow, compile=True) - encoder.double()(narrow)
+    assert off.abs().max() < 1e-6
+    encoder.float()
     for places, into in (
         (lonlat(), columns),
         (lonlat(), apart),
