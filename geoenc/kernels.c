@@ -233,6 +233,43 @@ void geoenc_waves(const double *c, int64_t n, int axes, const double *phases,
   finish();
 }
 
+/* ---- layers --------------------------------------------------------------------------------- */
+
+/* The sum over a row of x, or of (x - mean)^2. */
+inlined float sum_of(const float *x, int64_t columns, int squares, float mean) {
+  Floats parts = {};
+  float sum = 0;
+  int64_t j = 0;
+  for (; j + GROUP <= columns; j += GROUP) {
+    Floats v = *(const LooseFloats *)(x + j) - mean;
+    parts += squares ? v * v : v;
+  }
+  for (; j < columns; j++) sum += squares ? (x[j] - mean) * (x[j] - mean) : x[j] - mean;
+  for (int i = 0; i < GROUP; i++) sum += parts[i];
+  return sum;
+}
+
+/* x = norm(act(x + bias) + skip) in place, for n rows that touch: act is `slope` times what is
+   negative; norm subtracts the mean of a row, divides by its deviation, and takes scale and shift.
+   There may be no skip, and no scale and then no norm. */
+void geoenc_norm_layer(float *x, int64_t n, int64_t columns, const float *bias, float slope,
+                       const float *skip, const float *scale, const float *shift,
+                       float epsilon) {
+  for (int64_t i = 0; i < n; i++, x += columns) {
+    for (int64_t j = 0; j < columns; j++) {
+      float y = x[j] + bias[j];
+      x[j] = y < 0 ? (slope ? slope * y : 0) : y;
+    }
+    if (skip)
+      for (int64_t j = 0; j < columns; j++) x[j] += skip[i * columns + j];
+    if (!scale) continue;
+    float mean = sum_of(x, columns, 0, 0) / columns;
+    float variance = sum_of(x, columns, 1, mean) / columns;
+    float factor = 1 / __builtin_sqrtf(variance + epsilon);
+    for (int64_t j = 0; j < columns; j++) x[j] = (x[j] - mean) * factor * scale[j] + shift[j];
+  }
+}
+
 /* x = sin(2 pi turns (x + bias)) in place, for n rows that touch. */
 void geoenc_sine_layer(float *restrict x, int64_t n, int64_t columns, const float *restrict bias,
                        double turns) {

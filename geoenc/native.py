@@ -63,6 +63,10 @@ _SIGNATURES = {
         _POINTER, _POINTER, _LONG, _INT,
     ],
     "geoenc_sine_layer": [_POINTER, _LONG, _LONG, _POINTER, ctypes.c_double],
+    "geoenc_norm_layer": [
+        _POINTER, _LONG, _LONG, _POINTER, ctypes.c_float, _POINTER, _POINTER, _POINTER,
+        ctypes.c_float,
+    ],
     "geoenc_harmonics": [
         _POINTER, _INT, _LONG, _LONG, _LONG, _INT, _POINTER, _POINTER, _POINTER, _LONG, _INT, _INT,
     ],

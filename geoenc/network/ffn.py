@@ -2,11 +2,13 @@
 
 from collections.abc import Callable
 from itertools import pairwise
+from typing import Any
 
 from torch import Tensor, nn
 
 from geoenc.network.base import Network, check_depth, check_dropout
 from geoenc.network.dropout import Dropout
+from geoenc.network.in_place import is_linear, kernels_for
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "relu": lambda: nn.ReLU(inplace=True),
@@ -98,7 +100,28 @@ class FFN(Network):
 
     def forward(self, x: Tensor) -> Tensor:
         """See the class."""
+        if all(isinstance(layer, _Block) and layer.is_plain() for layer in self.layers):
+            numbers = x.numel() // self.in_features * self.hidden_features
+            kernels = kernels_for(self, x, numbers)
+            if kernels is not None:
+                return self._forward_in_place(x, kernels)
         return self.layers(x)
+
+    def _forward_in_place(self, x: Tensor, kernels: Any) -> Tensor:
+        shape, x = x.shape[:-1], x.reshape(-1, self.in_features).contiguous()
+        for layer in self.layers:
+            assert isinstance(layer, _Block)
+            y = x @ layer.linear.weight.T
+            norm = layer.layernorm
+            scale, shift, epsilon = None, None, 0.0
+            if isinstance(norm, nn.LayerNorm):
+                scale, shift, epsilon = norm.weight.data_ptr(), norm.bias.data_ptr(), norm.eps
+            kernels.geoenc_norm_layer(
+                y.data_ptr(), *y.shape, layer.linear.bias.data_ptr(), layer.slope(),
+                x.data_ptr() if layer.skip else None, scale, shift, epsilon,
+            )  # fmt: skip
+            x = y
+        return x.view(*shape, self.out_features)
 
 
 class _Block(nn.Module):
@@ -119,6 +142,23 @@ class _Block(nn.Module):
         self.dropout = Dropout(dropout, inplace=self.dropout_first)
         self.skip = residual and in_features == out_features
         self.layernorm = nn.LayerNorm(out_features) if layer_norm else nn.Identity()
+
+    def is_plain(self) -> bool:
+        """Whether a kernel can do what the parts do: with other activations it cannot."""
+        norm = self.layernorm
+        return (
+            is_linear(self.linear)
+            and type(self.activation) in (nn.ReLU, nn.LeakyReLU, nn.Identity)
+            and (
+                type(norm) is nn.Identity or (type(norm) is nn.LayerNorm and norm.bias is not None)
+            )
+        )
+
+    def slope(self) -> float:
+        """Of a known activation where it is negative."""
+        if isinstance(self.activation, nn.LeakyReLU):
+            return self.activation.negative_slope
+        return 0.0 if isinstance(self.activation, nn.ReLU) else 1.0
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.linear(x)

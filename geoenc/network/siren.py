@@ -3,12 +3,11 @@
 import math
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
-from geoenc.native import WORTH_BUILDING, is_plain, library
 from geoenc.network.base import Network, check_dropout
 from geoenc.network.dropout import Dropout
+from geoenc.network.in_place import is_linear, kernels_for
 
 
 class Siren(Network):
@@ -86,9 +85,12 @@ class Siren(Network):
 
     def forward(self, x: Tensor) -> Tensor:
         """See the class."""
-        kernels = self._kernels(x)
-        if kernels is not None:
-            return self._forward_in_place(x, kernels)
+        layers = [*self.layers, self.last_layer]
+        if not (self.residual or self.hyperbolic) and all(map(is_linear, layers)):
+            numbers = x.numel() // self.in_features * self.hidden_features
+            kernels = kernels_for(self, x, numbers)
+            if kernels is not None:
+                return self._forward_in_place(x, kernels)
         angle = self._dropout(self.layers[0](x))
         first = (2 * angle).sinh() if self.hyperbolic else angle
         x = (self.first_frequency * first).sin()
@@ -98,23 +100,6 @@ class Siren(Network):
                 angle = (angle + before) / 2
             x = (self.frequency * angle).sin()
         return self.last_layer(x)
-
-    def _kernels(self, x: Tensor) -> Any:
-        """The kernels, if the sines of this input may be taken in place by one, else None.
-
-        So they may for many rows of float32 on the CPU without gradient or dropout, if the layers
-        are linear ones of torch that nobody watches.
-        """
-        many = x.numel() // self.in_features * self.hidden_features >= WORTH_BUILDING
-        if not many or torch.is_grad_enabled() or (self.training and self.dropout):
-            return None
-        plain = not (self.residual or self.hyperbolic) and is_plain(x) and x.device.type == "cpu"
-        if not plain or not x.dtype == self.last_layer.weight.dtype == torch.float32:
-            return None
-        for layer in self.layers:
-            if type(layer) is not nn.Linear or layer._forward_hooks or layer._forward_pre_hooks:
-                return None
-        return library()
 
     def _forward_in_place(self, x: Tensor, kernels: Any) -> Tensor:
         shape, x = x.shape[:-1], x.reshape(-1, self.in_features)

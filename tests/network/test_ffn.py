@@ -1,13 +1,15 @@
 """FFN against a layer-by-layer transcription, and its settings."""
 
 import math
+from unittest import mock
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 import geoenc
+from geoenc import native
 from geoenc.network.ffn import ACTIVATIONS
 
 erf = np.vectorize(math.erf)
@@ -147,3 +149,54 @@ def test_gradient_of_places_reaches_the_first_layer() -> None:
     net(x).sum().backward()
     assert x.grad is not None
     assert x.grad.isfinite().all()
+
+
+@pytest.mark.skipif(native.library() is None, reason="no C compiler")
+@pytest.mark.parametrize("activation", ["relu", "leaky_relu"])
+@pytest.mark.parametrize("depth", [0, 1, 3])
+@pytest.mark.parametrize("layer_norm", [True, False])
+@pytest.mark.parametrize("final_activation", [True, False])
+def test_many_rows_take_a_kernel_and_give_the_same_numbers(
+    activation: str, depth: int, layer_norm: bool, final_activation: bool
+) -> None:
+    """Widths that are no multiple of a register, and a skip over the first layer too."""
+    torch.manual_seed(0)
+    net = geoenc.FFN(
+        70, 37, hidden_features=70, depth=depth, activation=activation, layer_norm=layer_norm,
+        final_activation=final_activation,
+    ).eval()  # fmt: skip
+    for parameter in net.parameters():
+        parameter.data += 0.1 * torch.randn_like(parameter)
+    x = torch.randn(2, 1000, 70)
+    wanted = net.double()(x.double())
+    net.float()
+    before = x.clone()
+    with torch.no_grad(), mock.patch.object(nn.Linear, "forward", side_effect=AssertionError):
+        got = net(x)
+    assert torch.equal(x, before)
+    assert got.shape == wanted.shape
+    assert (got - wanted).abs().max() < 2e-5
+    x[0, 3, 5] = torch.nan
+    with torch.no_grad():
+        assert net(x)[0, 3].isnan().any()
+        assert not net(x)[0, 4].isnan().any()
+
+
+@pytest.mark.parametrize("why", ["gradient", "dropout", "hook", "norm", "activation", "gelu"])
+def test_where_the_kernel_would_change_what_happens_it_is_not_used(why: str) -> None:
+    net = geoenc.FFN(20, 8, hidden_features=64, activation="gelu" if why == "gelu" else "relu")
+    net.train(why == "dropout")
+    seen: list[torch.Tensor] = []
+    first = net.layers[0]
+    if why == "hook":
+        first.activation.register_forward_hook(lambda module, given, result: seen.append(result))
+    if why == "norm":
+        first.layernorm = nn.LayerNorm(64, elementwise_affine=False)
+    if why == "activation":
+        first.activation = nn.Tanh()
+    with (
+        torch.set_grad_enabled(why == "gradient"),
+        mock.patch.object(geoenc.FFN, "_forward_in_place", side_effect=AssertionError),
+    ):
+        net(torch.randn(2100, 20))
+    assert len(seen) == (why == "hook")

@@ -1,0 +1,41 @@
+"""When the layers of a network may be computed in place, by kernels, as nobody sees them."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from geoenc.native import WORTH_BUILDING, is_plain, library
+from geoenc.network.dropout import Dropout
+
+
+def kernels_for(network: nn.Module, x: Tensor, numbers: int) -> Any:
+    """The kernels of `geoenc.native`, or None where the layers of the network have to be called.
+
+    They have to for few numbers, with gradients or dropout, under a compiler or transform, on
+    other devices and in other dtypes, and where a layer has a hook. The network itself knows
+    whether its layers are still those that it made.
+
+    Args:
+        network: with layers in float32.
+        x: its input.
+        numbers: in its widest layer.
+    """
+    if numbers < WORTH_BUILDING or torch.is_grad_enabled() or x.dtype != torch.float32:
+        return None
+    if x.device.type != "cpu" or not is_plain(x):
+        return None
+    for layer in network.modules():
+        watched = layer._forward_hooks or layer._forward_pre_hooks
+        if layer is not network and watched:
+            return None
+        if isinstance(layer, Dropout) and layer.training and layer.p > 0:
+            return None
+        if any(one.dtype != torch.float32 for one in layer._parameters.values() if one is not None):
+            return None
+    return library()
+
+
+def is_linear(layer: nn.Module) -> bool:
+    """Whether it is torch's own layer W x + b, not one that took its place."""
+    return type(layer) is nn.Linear and layer.bias is not None
