@@ -1,4 +1,4 @@
-"""Large new tensors lie in large pages where Linux lends them.
+"""Fewer page faults: large new tensors lie in large pages, and freed memory is kept.
 
 The first touch of a page is a fault, and with pages of 4 kB the faults of a large tensor take
 longer than to fill it.
@@ -27,6 +27,15 @@ def new(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Ten
         whole = (tensor.data_ptr() + size - start) // mmap.PAGESIZE * mmap.PAGESIZE
         advise(start, whole, mmap.MADV_HUGEPAGE)  # advice: if the system has none, pages are small
     return tensor
+
+
+def keep_freed() -> None:
+    """Have the C library keep what is freed, up to 32 MB, where work goes on in small blocks.
+
+    glibc gives the end of its memory back when more is free than twice the largest block that it
+    ever had to ask the system for, and every block would then fault its pages in again.
+    """
+    torch.empty(2**24, dtype=torch.uint8)
 
 
 @functools.cache

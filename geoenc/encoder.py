@@ -8,7 +8,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from geoenc._memory import new
+from geoenc._memory import keep_freed, new
 from geoenc.component import Component
 from geoenc.coordinates import as_lonlat
 from geoenc.network.base import Network
@@ -96,6 +96,7 @@ class _PlaceEncoder(_Model):
         dtype = None if parameter is None else parameter.dtype
         result = torch.empty(0, self.out_features, device=device, dtype=dtype)
         times = None if times is None else times.to(device)
+        keep_freed()
         with evaluating(self):
             for block, part in self._blocks(rows.to(device), times, batch_size):
                 if len(result) != len(rows):
