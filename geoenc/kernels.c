@@ -29,6 +29,7 @@
 typedef VECTOR(float, GROUP) Floats;
 typedef VECTOR(float, LANES) HalfFloats;
 typedef VECTOR(double, LANES) Doubles;
+typedef VECTOR(int32_t, GROUP) Integers;
 typedef Floats LooseFloats __attribute__((aligned(4), may_alias));
 typedef Doubles LooseDoubles __attribute__((aligned(8), may_alias));
 
@@ -71,18 +72,21 @@ inlined void transpose_floats(Floats *v) {
 #define ZIP_DOUBLES_LOW 0, 8, 1, 9, 2, 10, 3, 11
 #define ZIP_DOUBLES_HIGH 4, 12, 5, 13, 6, 14, 7, 15
 #define JOINED 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15
+#define LOWER_HALVES 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30
 #elif GROUP == 8
 #define ZIP_FLOATS_LOW 0, 8, 1, 9, 2, 10, 3, 11
 #define ZIP_FLOATS_HIGH 4, 12, 5, 13, 6, 14, 7, 15
 #define ZIP_DOUBLES_LOW 0, 4, 1, 5
 #define ZIP_DOUBLES_HIGH 2, 6, 3, 7
 #define JOINED 0, 1, 2, 3, 4, 5, 6, 7
+#define LOWER_HALVES 0, 2, 4, 6, 8, 10, 12, 14
 #else
 #define ZIP_FLOATS_LOW 0, 4, 1, 5
 #define ZIP_FLOATS_HIGH 2, 6, 3, 7
 #define ZIP_DOUBLES_LOW 0, 2
 #define ZIP_DOUBLES_HIGH 1, 3
 #define JOINED 0, 1, 2, 3
+#define LOWER_HALVES 0, 2, 4, 6
 #endif
 
 /* A square of registers: zipping its halves log2(lanes) times transposes it. */
@@ -166,18 +170,29 @@ static const float SINE[6] = {SINE_COEFFICIENTS}, COSINE[6] = {COSINE_COEFFICIEN
 
 #define NARROW_ROUND 12582912.0f /* 1.5 times 2^23 */
 
+/* Added to turns that are finite and below 2^19 in size, this leaves in their lower 32 bits what is
+   left of them, signed. */
+#define FRACTION (1.5 * (1 << 20))
+
+inlined Floats fractions(Doubles a, Doubles b) {
+  Integers low = MIX((Integers)a, (Integers)b, LOWER_HALVES);
+  return __builtin_convertvector(low, Floats) * (1 / 4294967296.0f);
+}
+
 /* Lines of sine and cosine of `count` phases, a . c + p turns, of which `axes` terms are not zero.
-   The a of a phase lie together, `step` numbers after those of the phase before. */
+   The a of a phase lie together, `step` numbers after those of the phase before. `near` is the
+   quick way, for turns that are finite and below 2^19. */
 inlined void sines(Doubles c[][2], int axes, const double *a, const double *p, int step, int count,
-                   float *lines) {
+                   int near, float *lines) {
   for (int k = 0; k < count; k++, a += step, p += step, lines += 2 * GROUP) {
+    double start = near ? *p + FRACTION : *p;
     Doubles turns[2];
     HALVES {
-      turns[h] = *p + a[0] * c[0][h];
+      turns[h] = start + a[0] * c[0][h];
       for (int axis = 1; axis < axes; axis++) turns[h] += a[axis] * c[axis][h];
-      turns[h] = REST(turns[h]);
     }
-    Floats r = NARROW(turns[0], turns[1]), square = r * r;
+    Floats r = near ? fractions(turns[0], turns[1]) : NARROW(REST(turns[0]), REST(turns[1]));
+    Floats square = r * r;
     *(LooseFloats *)lines = r * (1 - 4 * square) * POLYNOMIAL(SINE, square);
     *(LooseFloats *)(lines + GROUP) = (1 - 16 * square) * POLYNOMIAL(COSINE, square);
   }
@@ -186,14 +201,25 @@ inlined void sines(Doubles c[][2], int axes, const double *a, const double *p, i
 /* The same for phases (a, p) of which the first counts[0] have only a term of the first axis, the
    next counts[1] one of the second, and so on, and the last counts[axes] have all. */
 inlined void all_sines(Doubles c[][2], int axes, const double *phases, const int64_t *counts,
-                       float *lines) {
+                       int near, float *lines) {
   int step = axes + 1;
   for (int axis = 0; axis < axes; axis++) {
-    sines(c + axis, 1, phases + axis, phases + axes, step, counts[axis], lines);
+    sines(c + axis, 1, phases + axis, phases + axes, step, counts[axis], near, lines);
     phases += counts[axis] * step, lines += counts[axis] * 2 * GROUP;
   }
-  if (axes == 2) sines(c, 2, phases, phases + axes, step, counts[axes], lines);
-  if (axes == 3) sines(c, 3, phases, phases + axes, step, counts[axes], lines);
+  if (axes == 2) sines(c, 2, phases, phases + axes, step, counts[axes], near, lines);
+  if (axes == 3) sines(c, 3, phases, phases + axes, step, counts[axes], near, lines);
+}
+
+/* Whether no coordinate is beyond `reach`, and none is NaN. */
+inlined int are_near(Doubles c[][2], int axes, double reach) {
+  int far = 0;
+  for (int axis = 0; axis < axes; axis++)
+    for (int i = 0; i < GROUP; i++) {
+      double one = ((const double *)c[axis])[i];
+      far |= !(one <= reach) | !(one >= -reach);
+    }
+  return !far;
 }
 
 int geoenc_group(void) { return GROUP; }
@@ -202,8 +228,9 @@ int geoenc_group(void) { return GROUP; }
 
    Lines 2 k and 2 k + 1 are sine and cosine of phase k, see `all_sines`; line 2 `one` is one. Lines
    are named by where they begin, `geoenc_group` numbers apart. `second` may be absent. `lines` has
-   room for 2 one + 1 of them; rows of `out` are dense and start `stride` numbers apart. */
-void geoenc_waves(const double *c, int64_t n, int axes, const double *phases,
+   room for 2 one + 1 of them; rows of `out` are dense and start `stride` numbers apart. No phase of
+   coordinates up to `reach` is 2^19 turns long. */
+void geoenc_waves(const double *c, int64_t n, int axes, double reach, const double *phases,
                   const int64_t *counts, int one, const int64_t *first, const int64_t *second,
                   int columns, float amplitude, float *lines, float *out, int64_t stride,
                   int past_cache) {
@@ -213,7 +240,8 @@ void geoenc_waves(const double *c, int64_t n, int axes, const double *phases,
     int many = n - start < GROUP ? (int)(n - start) : GROUP, j = 0;
     Doubles place[3][2] = {};
     read_places(c + start * axes, axes, 1, axes, many, place);
-    all_sines(place, axes, phases, counts, lines);
+    if (are_near(place, axes, reach)) all_sines(place, axes, phases, counts, 1, lines);
+    else all_sines(place, axes, phases, counts, 0, lines);
     for (; j + GROUP <= columns; j += GROUP) {
       Floats v[GROUP];
       for (int i = 0; i < GROUP; i++) {
@@ -469,8 +497,8 @@ void geoenc_harmonics(const double *places, int axes, int64_t n, int64_t by_plac
   finish();
 }
 
-/* Slopes by x, y and z of the sum over columns of Y times `given`, for n unit vectors: rows of `out`
-   that start `out_stride` apart. */
+/* Slopes by x, y and z of the sum over columns of Y times `given`, for n unit vectors, into rows of
+   `out` that start `out_stride` apart. */
 void geoenc_harmonics_slopes(const double *xyz, int64_t n, int64_t by_place, int64_t by_axis,
                              int degree, const double *coefficients, double *lines,
                              const void *given, int64_t stride, int single, double *out,

@@ -59,8 +59,8 @@ _FLAGS = ["-O3", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast", 
 _POINTER, _LONG, _INT = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int
 _SIGNATURES = {
     "geoenc_waves": [
-        _POINTER, _LONG, _INT, _POINTER, _POINTER, _INT, _POINTER, _POINTER, _INT, ctypes.c_float,
-        _POINTER, _POINTER, _LONG, _INT,
+        _POINTER, _LONG, _INT, ctypes.c_double, _POINTER, _POINTER, _INT, _POINTER, _POINTER, _INT,
+        ctypes.c_float, _POINTER, _POINTER, _LONG, _INT,
     ],
     "geoenc_sine_layer": [_POINTER, _LONG, _LONG, _POINTER, ctypes.c_double],
     "geoenc_norm_layer": [
@@ -158,7 +158,7 @@ def _check(loaded: ctypes.CDLL) -> None:
     counts, got = torch.tensor([19, 0]), torch.empty(45, 19)
     memory = lines(39, torch.float32)
     loaded.geoenc_waves(
-        turns.data_ptr(), 45, 1, phases.data_ptr(), counts.data_ptr(), 19,
+        turns.data_ptr(), 45, 1, 2.0, phases.data_ptr(), counts.data_ptr(), 19,
         first.data_ptr(), None, 19, 1.0, memory.data_ptr(), got.data_ptr(), 19, 0,
     )  # fmt: skip
     wanted = torch.sin(2 * torch.pi * (turns[:, None] * phases[:, 0] + phases[:, 1]))

@@ -136,6 +136,7 @@ def native(waves: Waves) -> Callable[[Tensor, Tensor], None] | None:
     first, second = first * group, None if second is None else second * group
     axes, columns = len(waves.first), len(first)
     count = len(phases)
+    reach = (2**19 - 1) / max(phases[:, :-1].abs().sum(1).max().item(), 1e-300)
 
     def fill(lonlat: Tensor, out: Tensor) -> None:
         total, stride = out.shape[0], out.stride(0)
@@ -153,7 +154,7 @@ def native(waves: Waves) -> Callable[[Tensor, Tensor], None] | None:
         def work(start: int, rows: int) -> None:
             memory = lines(2 * count + 1, torch.float32)
             kernels.geoenc_waves(
-                places.data_ptr() + 8 * axes * start, rows, axes, phases.data_ptr(),
+                places.data_ptr() + 8 * axes * start, rows, axes, reach, phases.data_ptr(),
                 counts.data_ptr(), count, first.data_ptr(),
                 None if second is None else second.data_ptr(), columns, waves.amplitude,
                 memory.data_ptr(), out.data_ptr() + 4 * stride * start, stride, large,

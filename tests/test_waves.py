@@ -183,3 +183,19 @@ def test_products_of_all_pairs_are_found() -> None:
     assert waves._outer(pairs[:, 1:]) == (0, 0)
     assert waves._outer(pairs[:, :3]) == (0, 0)
     assert waves._outer(pairs[:, 5:]) == (0, 0)
+
+
+@pytest.mark.skipif(native.library() is None, reason="no C compiler")
+def test_phases_of_any_length() -> None:
+    """Up to 2^19 turns they are taken another way; both are found side by side in one group."""
+    encoder = geoenc.Space2VecGrid(8, min_radius=1e-4, max_radius=1.0)
+    places = torch.tensor(
+        [[12.3456789, -7.0], [170.1, 80.0], [-179.9, 1e-5], [52.42, 52.43]]
+    ).double()
+    places = torch.cat([places, places / 1e3]).repeat(9, 1)
+    turns = (places.abs().amax(1) / 1e-4).sort().values
+    assert turns[0] < 2**19 < turns[-1]
+    got = encoder.write(places, compile=True)
+    assert (got - encoder.double()(places)).abs().max() < 1e-6
+    alone = torch.cat([encoder.float().write(one[None], compile=True) for one in places])
+    assert (got - alone).abs().max() < 3e-7
