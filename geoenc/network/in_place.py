@@ -21,9 +21,11 @@ def kernels_for(network: nn.Module, x: Tensor, numbers: int) -> Any:
         x: its input.
         numbers: in its widest layer.
     """
-    if numbers < WORTH_BUILDING or torch.is_grad_enabled() or x.dtype != torch.float32:
+    if not is_plain(x):  # before anything is asked about the shape, which an exporter would note
         return None
-    if x.device.type != "cpu" or not is_plain(x):
+    if numbers < WORTH_BUILDING or torch.is_grad_enabled():
+        return None
+    if x.dtype != torch.float32 or x.device.type != "cpu":
         return None
     for layer in network.modules():
         watched = layer._forward_hooks or layer._forward_pre_hooks

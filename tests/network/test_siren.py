@@ -167,3 +167,13 @@ def test_where_the_kernel_would_change_what_happens_it_is_not_used(
     ):
         wide(x)
     assert len(seen) == (why == "hook")
+
+
+def test_exported_without_gradient_it_takes_any_number_of_rows() -> None:
+    """The choice of the kernel leaves no mark in the program."""
+    net = geoenc.Siren(20, 8, hidden_features=64).eval()
+    batch = torch.export.Dim("batch", min=2)
+    with torch.no_grad():
+        program = torch.export.export(net, (torch.randn(5, 20),), dynamic_shapes=({0: batch},))
+        x = torch.randn(3000, 20)
+        assert torch.allclose(program.module()(x), net(x), atol=1e-5)
