@@ -101,8 +101,7 @@ class FFN(Network):
     def forward(self, x: Tensor) -> Tensor:
         """See the class."""
         if all(isinstance(layer, _Block) and layer.is_plain() for layer in self.layers):
-            numbers = x.numel() // self.in_features * self.hidden_features
-            kernels = kernels_for(self, x, numbers)
+            kernels = kernels_for(self, x, self.hidden_features)
             if kernels is not None:
                 return self._forward_in_place(x, kernels)
         return self.layers(x)

@@ -6,26 +6,29 @@ import torch
 from torch import Tensor, nn
 
 from geoenc.native import WORTH_BUILDING, is_plain, library
+from geoenc.network.base import Network
 from geoenc.network.dropout import Dropout
 
 
-def kernels_for(network: nn.Module, x: Tensor, numbers: int) -> Any:
+def kernels_for(network: Network, x: Tensor, width: int) -> Any:
     """The kernels of `geoenc.native`, or None where the layers of the network have to be called.
 
-    They have to for few numbers, with gradients or dropout, under a compiler or transform, on
-    other devices and in other dtypes, and where a layer has a hook. The network itself knows
-    whether its layers are still those that it made.
+    They have to for few numbers, with gradients or dropout, under a compiler, a transform or
+    autocast, on other devices and in other dtypes, and where a layer has a hook. The network itself
+    knows whether its layers are still those that it made.
 
     Args:
         network: with layers in float32.
         x: its input.
-        numbers: in its widest layer.
+        width: of its widest layer.
     """
     if not is_plain(x):  # before anything is asked about the shape, which an exporter would note
         return None
-    if numbers < WORTH_BUILDING or torch.is_grad_enabled():
+    if torch.is_grad_enabled() or x.dtype != torch.float32 or x.device.type != "cpu":
         return None
-    if x.dtype != torch.float32 or x.device.type != "cpu":
+    if torch.is_autocast_enabled("cpu") or x.shape[-1:] != (network.in_features,):
+        return None
+    if x.numel() // network.in_features * width < WORTH_BUILDING:
         return None
     for layer in network.modules():
         watched = layer._forward_hooks or layer._forward_pre_hooks

@@ -87,8 +87,7 @@ class Siren(Network):
         """See the class."""
         layers = [*self.layers, self.last_layer]
         if not (self.residual or self.hyperbolic) and all(map(is_linear, layers)):
-            numbers = x.numel() // self.in_features * self.hidden_features
-            kernels = kernels_for(self, x, numbers)
+            kernels = kernels_for(self, x, self.hidden_features)
             if kernels is not None:
                 return self._forward_in_place(x, kernels)
         angle = self._dropout(self.layers[0](x))

@@ -210,3 +210,14 @@ def test_exported_without_gradient_it_takes_any_number_of_rows() -> None:
         program = torch.export.export(net, (torch.randn(5, 20),), dynamic_shapes=({0: batch},))
         x = torch.randn(3000, 20)
         assert torch.allclose(program.module()(x), net(x), atol=1e-5)
+
+
+def test_many_rows_under_autocast_or_of_another_width_are_not_for_the_kernel() -> None:
+    net = geoenc.FFN(20, 8, hidden_features=64).eval()
+    x = torch.randn(3000, 20)
+    with torch.no_grad():
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            assert (net(x) - net(x[:50])[:1]).isfinite().all()
+            assert (net(x).float()[:50] - net(x[:50]).float()).abs().max() < 0.05
+        with pytest.raises(RuntimeError, match="shape"):
+            net(torch.randn(3000, 40))
