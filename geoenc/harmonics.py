@@ -55,8 +55,8 @@ def spherical_harmonics(xyz: Tensor, degree: int, *, dtype: torch.dtype | None =
         dtype: of the result; that of ``xyz`` if absent.
 
     Shape:
-        ``(..., 3)`` to ``(..., (degree + 1)^2)``: rows where the kernel made them, else a transposed
-        view, which linear layers take without a copy. Rows of NaN give rows of NaN.
+        ``(..., 3)`` to ``(..., (degree + 1)^2)``: rows where the kernel made them, else a
+        transposed view, which linear layers take without a copy. Rows of NaN give rows of NaN.
 
     Example:
         >>> import torch
