@@ -128,6 +128,15 @@ def test_the_kernel_sees_parameters_that_changed() -> None:
     encoder.load_state_dict(other.state_dict())
     assert (before - other(lonlat())).abs().max() > 0.1
     assert (encoder.write(lonlat(), compile=True) - other(lonlat())).abs().max() < 1e-6
+    grid = geoenc.Space2VecGrid(4)
+    before = grid.write(lonlat(), compile=True)
+    grid.min_radius = 2.0
+    assert (before - grid(lonlat())).abs().max() > 0.1
+    assert (grid.write(lonlat(), compile=True) - grid(lonlat())).abs().max() < 1e-6
+    grid.train()
+    kept = grid.__dict__["_kept"]
+    grid.write(lonlat(), compile=True)
+    assert grid.__dict__["_kept"] is kept
 
 
 def test_phases_are_taken_once_and_by_axis() -> None:

@@ -79,15 +79,24 @@ class Sinusoidal(PositionEncoder, root=True):
     def _fast(self, device: torch.device) -> Callable[..., None] | None:
         """One pass over all columns in float32, or None where there is none.
 
-        It is made once and kept, and made anew when a buffer has changed; it is not copied and
-        not saved with the encoder.
+        It is made once and kept, and made anew when a setting, buffer or parameter has changed; it
+        is not copied and not saved with the encoder.
         """
-        buffers = list(self.buffers())
+        plain = int | float | str | tuple
+        settings = (
+            device,
+            [
+                (name, value)
+                for name, value in self.__dict__.items()
+                if isinstance(value, plain) and name not in ("training", "_kept")
+            ],
+        )
+        numbers = [one.detach() for one in (*self.buffers(), *self.parameters())]
         kept = self.__dict__.get("_kept")
-        if kept is None or kept[0] != device or not all(map(torch.equal, kept[1], buffers)):
+        if kept is None or kept[0] != settings or not all(map(torch.equal, kept[1], numbers)):
             waves = self.waves()
             fast = native(waves) if device.type == "cpu" else compiled(waves)
-            kept = self.__dict__["_kept"] = device, [one.clone() for one in buffers], fast
+            kept = self.__dict__["_kept"] = settings, [one.clone() for one in numbers], fast
         return kept[2]
 
     def _worth_buffers(self, rows: int, device: torch.device) -> bool:
