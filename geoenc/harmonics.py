@@ -29,7 +29,7 @@ import torch
 from torch import Tensor
 
 from geoenc._memory import new
-from geoenc.native import WORTH_BUILDING, in_parts, is_plain, library, lines, past_cache
+from geoenc.native import WORTH_BUILDING, in_parts, is_plain, lines, load_kernels, past_cache
 
 HIGHEST = 180
 """Degree up to which a line of every column stays in the cache of a core."""
@@ -279,7 +279,7 @@ def native(degree: int, device: torch.device, dtype: torch.dtype) -> Kernel | No
     """The kernel, or None where there is none for this degree, device or dtype of the result."""
     if device.type != "cpu" or dtype not in (torch.float32, torch.float64) or degree > HIGHEST:
         return None
-    kernels = library()
+    kernels = load_kernels()
     return None if kernels is None else Kernel(kernels, degree)
 
 

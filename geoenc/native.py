@@ -1,8 +1,8 @@
 """Kernels in C for the processor, built once by the machine's own compiler.
 
-`library` builds ``kernels.c`` with ``cc`` (or what the variable ``CC`` names) the first time that
-it is asked for, in under a second, and keeps the result in ``geoenc`` of the user's cache folder.
-Where there is no compiler, or what it makes does not compute as it should, `library` is None and
+`load_kernels` builds ``kernels.c`` with ``cc`` (or what the variable ``CC`` names) when they are
+first asked for, in under a second, and keeps the result in ``geoenc`` of the user's cache folder.
+Where there is no compiler, or what it makes does not compute as it should, it gives None and
 callers use plain torch, which is what the kernels are tested against. ``CC=false`` turns them off.
 """
 
@@ -77,14 +77,14 @@ _SIGNATURES = {
 }  # fmt: skip
 
 
-def library() -> ctypes.CDLL | None:
+def load_kernels() -> ctypes.CDLL | None:
     """The kernels, built now if this machine has not built them before; None without them."""
     with _ONE_AT_A_TIME:
-        return _library()
+        return _loaded()
 
 
 @functools.cache
-def _library() -> ctypes.CDLL | None:
+def _loaded() -> ctypes.CDLL | None:
     try:
         with contextlib.ExitStack() as stack:
             folder = _cache() or Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -110,7 +110,7 @@ def _cache() -> Path | None:
 
 
 def _built(folder: Path) -> Path:
-    """The file of the library, compiled unless it is there."""
+    """The file of the kernels, compiled unless it is there."""
     compiler = shlex.split(os.environ.get("CC", "cc"))
     found = shutil.which(compiler[0])
     if found is None:

@@ -68,7 +68,7 @@ def versions() -> dict[str, str]:
     found["platform"] = platform.platform()
     found["threads"] = str(torch.get_num_threads())
     found["GPU"] = ", ".join(cards) or "-"
-    found["C kernels"] = "-" if native.library() is None else "built"
+    found["C kernels"] = "-" if native.load_kernels() is None else "built"
     return found
 
 

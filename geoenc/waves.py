@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from geoenc.native import SINE, in_parts, library, lines, past_cache
+from geoenc.native import SINE, in_parts, lines, load_kernels, past_cache
 
 _STAGED = 2**20
 """Numbers that are laid out where the output cannot be written at once."""
@@ -128,7 +128,7 @@ def native(waves: Waves) -> Callable[[Tensor, Tensor], None] | None:
     Returns:
         None where there are no kernels.
     """
-    kernels = library()
+    kernels = load_kernels()
     if kernels is None or len(waves.first) > 3:
         return None
     group = kernels.geoenc_group()

@@ -12,7 +12,7 @@ import geoenc
 from geoenc import harmonics, native, waves
 from geoenc.coordinates import to_xyz
 
-needs_compiler = pytest.mark.skipif(native.library() is None, reason="no C compiler")
+needs_compiler = pytest.mark.skipif(native.load_kernels() is None, reason="no C compiler")
 X86 = platform.machine() in ("x86_64", "AMD64")
 MACHINES = {
     "native": None,
@@ -26,9 +26,9 @@ MACHINES = {
 def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A cache folder of its own; what was loaded before is forgotten, and again afterwards."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    native._library.cache_clear()
+    native._loaded.cache_clear()
     yield tmp_path / "geoenc"
-    native._library.cache_clear()
+    native._loaded.cache_clear()
 
 
 def places() -> Tensor:
@@ -47,7 +47,7 @@ def test_kernels_of_other_processors_compute_the_same(
         pytest.skip("not this kind of processor")
     if flags is not None:
         monkeypatch.setattr(native, "_WIDEST", (flags,))
-    kernels = native.library()
+    kernels = native.load_kernels()
     if kernels is None and machine == "AVX2":
         pytest.skip("the processor has no AVX2")
     assert kernels is not None
@@ -136,15 +136,15 @@ def test_places_of_nan_have_rows_of_nan(encoder: geoenc.PositionEncoder) -> None
 
 @needs_compiler
 def test_built_once_and_kept(fresh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert native.library() is not None
+    assert native.load_kernels() is not None
     (file,) = fresh.iterdir()
     stamp = file.stat().st_mtime_ns
-    native._library.cache_clear()
-    assert native.library() is not None
+    native._loaded.cache_clear()
+    assert native.load_kernels() is not None
     assert [one.stat().st_mtime_ns for one in fresh.iterdir()] == [stamp]
-    native._library.cache_clear()
+    native._loaded.cache_clear()
     monkeypatch.setattr(native, "_processor", lambda: "another")
-    assert native.library() is not None
+    assert native.load_kernels() is not None
     assert len(list(fresh.iterdir())) == 2
 
 
@@ -153,7 +153,7 @@ def test_no_compiler_no_kernels_and_no_error(
     compiler: str, fresh: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CC", compiler)
-    assert native.library() is None
+    assert native.load_kernels() is None
     assert not fresh.exists() or not list(fresh.iterdir())
     lonlat = places()
     encoder = geoenc.SphericalHarmonics(5)
@@ -166,7 +166,7 @@ def test_kernels_that_compute_something_else_are_not_used(
     fresh: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(native, "SINE", (6.2, *native.SINE[1:]))
-    assert native.library() is None
+    assert native.load_kernels() is None
 
 
 @needs_compiler
@@ -175,8 +175,8 @@ def test_without_a_cache_the_kernels_are_built_for_this_process(
 ) -> None:
     (tmp_path / "geoenc").write_text("not a folder")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    native._library.cache_clear()
+    native._loaded.cache_clear()
     assert native._cache() is None
-    assert native.library() is not None
+    assert native.load_kernels() is not None
     assert [one.name for one in tmp_path.iterdir()] == ["geoenc"]
-    native._library.cache_clear()
+    native._loaded.cache_clear()

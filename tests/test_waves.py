@@ -87,7 +87,7 @@ def test_blocks_of_half_precision_and_of_few_places(name: str) -> None:
     encoder.float()
 
 
-@pytest.mark.skipif(native.library() is None, reason="no C compiler")
+@pytest.mark.skipif(native.load_kernels() is None, reason="no C compiler")
 @pytest.mark.parametrize("name", ENCODERS)
 def test_the_kernel_equals_plain(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """In blocks of 240 places, so that the last one is not full."""
@@ -121,7 +121,7 @@ def test_the_kernel_equals_plain(name: str, monkeypatch: pytest.MonkeyPatch) -> 
         assert not into.isnan().any()
 
 
-@pytest.mark.skipif(native.library() is None, reason="no C compiler")
+@pytest.mark.skipif(native.load_kernels() is None, reason="no C compiler")
 def test_the_kernel_sees_parameters_that_changed() -> None:
     encoder, other = (geoenc.RFF(40, generator=torch.Generator().manual_seed(n)) for n in (0, 1))
     before = encoder.write(lonlat(), compile=True)
@@ -176,7 +176,7 @@ def test_compiled_equals_plain(name: str) -> None:
 def test_without_a_compiler_the_plain_formula_is_used() -> None:
     encoder = geoenc.Space2VecGrid(4)
     with (
-        mock.patch("geoenc.waves.library", return_value=None),
+        mock.patch("geoenc.waves.load_kernels", return_value=None),
         mock.patch("torch.compile", side_effect=RuntimeError("no compiler")),
     ):
         assert waves.compiled(encoder.waves()) is None
@@ -194,7 +194,7 @@ def test_products_of_all_pairs_are_found() -> None:
     assert waves._outer(pairs[:, 5:]) == (0, 0)
 
 
-@pytest.mark.skipif(native.library() is None, reason="no C compiler")
+@pytest.mark.skipif(native.load_kernels() is None, reason="no C compiler")
 def test_phases_of_any_length() -> None:
     """Up to 2^19 turns they are taken another way; both are found side by side in one group."""
     encoder = geoenc.Space2VecGrid(8, min_radius=1e-4, max_radius=1.0)

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from geoenc.native import WORTH_BUILDING, is_plain, library
+from geoenc.native import WORTH_BUILDING, is_plain, load_kernels
 from geoenc.network.base import Network
 from geoenc.network.dropout import Dropout
 
@@ -38,7 +38,7 @@ def kernels_for(network: Network, x: Tensor, width: int) -> Any:
             return None
         if any(one.dtype != torch.float32 for one in layer._parameters.values() if one is not None):
             return None
-    return library()
+    return load_kernels()
 
 
 def is_linear(layer: nn.Module) -> bool:
