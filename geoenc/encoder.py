@@ -1,6 +1,7 @@
 """LocationEncoder: a position encoder and a network, from places to embeddings."""
 
 import contextlib
+import copy
 import os
 from collections.abc import Iterator, Sequence
 from typing import Any, Self
@@ -11,13 +12,14 @@ from torch import Tensor, nn
 from geoenc._memory import keep_freed, new
 from geoenc.component import Component
 from geoenc.coordinates import as_lonlat
+from geoenc.native import has_products
 from geoenc.network.base import Network
 from geoenc.position.base import PositionEncoder
 from geoenc.pretrained import from_pretrained, save_pretrained
 from geoenc.temporal import TimeEncoder
 
-_NETWORK_ROWS = 512
-"""Places at once for which the layers of a network stay in the cache of a core."""
+_NETWORK_ROWS = 2048
+"""Places at once for a thread: their code stays in the cache of a core."""
 
 _SUM_ROWS = 4096
 """Places at once in a sum of encoders, whose hidden layers are wide."""
@@ -63,17 +65,29 @@ class _PlaceEncoder(_Model):
 
     @torch.no_grad()
     def embed(
-        self, locations: Any, time: Tensor | None = None, *, batch_size: int = 65536
+        self,
+        locations: Any,
+        time: Tensor | None = None,
+        *,
+        batch_size: int = 65536,
+        out: Tensor | None = None,
     ) -> Tensor:
         """Embeddings of places as people have them: checked, in evaluation mode, in chunks.
+
+        A model in half precision computes in float32 where the processor has no such products.
 
         Args:
             locations: anything `geoenc.as_lonlat` reads; rows with NaN give rows of NaN.
             time: fraction of the year, one number per place, for encoders with time.
             batch_size: places at once; memory, not the result, depends on it.
+            out: where to write, a row for each place; made if absent.
 
         Shape:
-            ``(..., 2)`` to ``(..., out_features)``, on the device of the model.
+            ``(..., 2)`` to ``(..., out_features)``, on the device of the model; ``out`` is
+            ``(N, out_features)`` for N places in any arrangement.
+
+        Returns:
+            The embeddings, or ``out``.
 
         Example:
             >>> import geoenc
@@ -87,30 +101,40 @@ class _PlaceEncoder(_Model):
             raise ValueError(f"expected batch_size of at least 1, got {batch_size}")
         parameter = next(self.parameters(), None)
         device = lonlat.device if parameter is None else parameter.device
-        rows = lonlat.reshape(-1, 2)
-        times = None if time is None else torch.as_tensor(time).reshape(-1)
+        rows = lonlat.reshape(-1, 2).to(device)
+        times = None if time is None else torch.as_tensor(time).reshape(-1).to(device)
         if times is not None and len(times) != len(rows):
             raise ValueError(
                 f"expected one time per place, got {len(times)} times for {len(rows)} places"
             )
-        dtype = None if parameter is None else parameter.dtype
-        result = torch.empty(0, self.out_features, device=device, dtype=dtype)
-        times = None if times is None else times.to(device)
+        shape = len(rows), self.out_features
+        if out is not None and out.shape != shape:
+            raise ValueError(f"expected out of shape {shape}, got {tuple(out.shape)}")
         keep_freed()
         with evaluating(self):
-            for block, part in self._blocks(rows.to(device), times, batch_size):
-                if len(result) != len(rows):
-                    result = new((len(rows), self.out_features), part.dtype, part.device)
-                result[block] = part
+            if out is not None:
+                self._write(rows, times, out, batch_size)
+                return out
+            dtype = None if parameter is None else parameter.dtype
+            if len(rows) > 0:
+                dtype = self(rows[:1], None if times is None else times[:1]).dtype
+            result = new(shape, dtype or torch.get_default_dtype(), device)
+            self._write(rows, times, result, batch_size)
         return result.view(*lonlat.shape[:-1], self.out_features)
 
-    def _blocks(
-        self, lonlat: Tensor, time: Tensor | None, size: int
-    ) -> Iterator[tuple[slice, Tensor]]:
-        """Rows and their embeddings, at most ``size`` at once."""
+    def _write(self, lonlat: Tensor, time: Tensor | None, out: Tensor, size: int) -> None:
+        """The embeddings into the rows of ``out``, at most ``size`` at once."""
         for start in range(0, len(lonlat), size):
             rows = slice(start, start + size)
-            yield rows, self(lonlat[rows], None if time is None else time[rows])
+            out[rows] = self(lonlat[rows], None if time is None else time[rows])
+
+
+def _quick(model: Any) -> Any:
+    """The model, or a copy in float32 where the processor would emulate its precision slowly."""
+    parameter = next(model.parameters(), None)
+    if parameter is None or parameter.device.type != "cpu" or has_products(parameter.dtype):
+        return model
+    return copy.deepcopy(model).float()
 
 
 class LocationEncoder(_PlaceEncoder):
@@ -193,18 +217,18 @@ class LocationEncoder(_PlaceEncoder):
                 f"{None if time is None else tuple(time.shape)}"
             )
 
-    def _blocks(
-        self, lonlat: Tensor, time: Tensor | None, size: int
-    ) -> Iterator[tuple[slice, Tensor]]:
+    def _write(self, lonlat: Tensor, time: Tensor | None, out: Tensor, size: int) -> None:
         """The network takes each block of the code while it is in cache."""
         mine = type(self)
         if (mine.forward, mine.code) != (LocationEncoder.forward, LocationEncoder.code):
-            yield from super()._blocks(lonlat, time, size)  # a subclass has its own way
+            super()._write(lonlat, time, out, size)  # a subclass has its own way
             return
         self._check_time(lonlat, time)
-        taken = time if self.position.takes_time else None
-        for rows, code in self.position.blocks(lonlat, time=taken, rows=min(size, _NETWORK_ROWS)):
-            yield rows, self.network(self._with_time(code, None if time is None else time[rows]))
+        taken, quick = time if self.position.takes_time else None, _quick(self)
+        size = min(size, _NETWORK_ROWS * torch.get_num_threads())
+        for rows, code in quick.position.blocks(lonlat, time=taken, rows=size):
+            code = quick._with_time(code, None if time is None else time[rows])
+            quick.network.write(code, out[rows])
 
     @classmethod
     def _complete(cls, arguments: dict[str, Any]) -> None:
@@ -262,7 +286,5 @@ class SumEncoder(_PlaceEncoder):
         """Embed places; see the class."""
         return torch.stack([encoder(lonlat, time) for encoder in self.encoders]).sum(0)
 
-    def _blocks(
-        self, lonlat: Tensor, time: Tensor | None, size: int
-    ) -> Iterator[tuple[slice, Tensor]]:
-        yield from super()._blocks(lonlat, time, min(size, _SUM_ROWS))
+    def _write(self, lonlat: Tensor, time: Tensor | None, out: Tensor, size: int) -> None:
+        _PlaceEncoder._write(_quick(self), lonlat, time, out, min(size, _SUM_ROWS))

@@ -41,7 +41,9 @@ _TAYLOR = [
 WORTH_BUILDING = 2**17
 """Numbers in a result for which the kernels are used."""
 GROUP = 16
-"""Places that a kernel takes at once, at most; a part of the work is a multiple of it."""
+"""Places side by side in the registers of a kernel, at most."""
+_STEP = 64
+"""A part of the work has a multiple of so many places, except the last."""
 _PAST_CACHE = 2**22
 """Bytes of a result that is written past the cache."""
 _A_PART = 2**20
@@ -62,10 +64,8 @@ _SIGNATURES = {
         _POINTER, _LONG, _INT, ctypes.c_double, _POINTER, _POINTER, _INT, _POINTER, _POINTER, _INT,
         ctypes.c_float, _POINTER, _POINTER, _LONG, _INT,
     ],
-    "geoenc_sine_layer": [_POINTER, _LONG, _LONG, _POINTER, ctypes.c_double],
-    "geoenc_norm_layer": [
-        _POINTER, _LONG, _LONG, _POINTER, ctypes.c_float, _POINTER, _POINTER, _POINTER,
-        ctypes.c_float,
+    "geoenc_layers": [
+        _POINTER, _LONG, _LONG, _POINTER, _INT, _LONG, _POINTER, _POINTER, _LONG, _INT,
     ],
     "geoenc_harmonics": [
         _POINTER, _INT, _LONG, _LONG, _LONG, _INT, _POINTER, _POINTER, _POINTER, _LONG, _INT, _INT,
@@ -75,6 +75,16 @@ _SIGNATURES = {
         _LONG,
     ],
 }  # fmt: skip
+
+
+class Layer(ctypes.Structure):
+    """y = norm(act(W x + b) + skip), as ``geoenc_layers`` of the kernels reads it."""
+
+    _fields_ = (
+        ("weight", _POINTER), ("bias", _POINTER), ("scale", _POINTER), ("shift", _POINTER),
+        ("inputs", _LONG), ("outputs", _LONG), ("skip", ctypes.c_int32),
+        ("slope", ctypes.c_float), ("epsilon", ctypes.c_float), ("turns", ctypes.c_double),
+    )  # fmt: skip
 
 
 def load_kernels() -> ctypes.CDLL | None:
@@ -150,6 +160,17 @@ def _processor() -> str:
     return next((one for one in lines if one.startswith(("flags", "Features"))), platform.node())
 
 
+def has_products(dtype: torch.dtype) -> bool:
+    """Whether the processor multiplies numbers of half precision, rather than emulating it."""
+    known = {
+        torch.bfloat16: {"avx512_bf16", "amx_bf16", "bf16"},
+        torch.float16: {"avx512_fp16", "amx_fp16", "asimdhp"},
+    }
+    if dtype not in known or platform.machine() == "arm64":
+        return True
+    return not known[dtype].isdisjoint(_processor().split())
+
+
 def _check(loaded: ctypes.CDLL) -> None:
     """Compare with plain torch at some places."""
     turns = torch.linspace(-3, 3, 45, dtype=torch.float64)
@@ -188,8 +209,8 @@ def fits(out: Tensor) -> bool:
 
 
 def past_cache(out: Tensor) -> bool:
-    """Whether ``out`` is so large that it should be written past the cache."""
-    return out.numel() * out.itemsize > _PAST_CACHE
+    """Whether ``out`` is, or is part of, a result too large for the cache."""
+    return out.untyped_storage().nbytes() > _PAST_CACHE
 
 
 def in_parts(rows: int, numbers: int, work: Callable[[int, int], None]) -> None:
@@ -198,7 +219,15 @@ def in_parts(rows: int, numbers: int, work: Callable[[int, int], None]) -> None:
     if parts < 2:
         work(0, rows)
         return
-    step = math.ceil(rows / parts / GROUP) * GROUP
+    step = math.ceil(rows / parts / _STEP) * _STEP
     starts = range(0, rows, step)
-    with ThreadPoolExecutor(parts) as threads:
-        list(threads.map(work, starts, [min(step, rows - start) for start in starts]))
+    list(_threads(parts).map(work, starts, [min(step, rows - start) for start in starts]))
+
+
+@functools.cache
+def _threads(count: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(count)
+
+
+if hasattr(os, "register_at_fork"):  # a new process has none of the threads
+    os.register_at_fork(after_in_child=_threads.cache_clear)

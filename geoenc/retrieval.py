@@ -182,8 +182,8 @@ class RetrievalAugmented(_PlaceEncoder):
             found = found + weight * near
         return torch.cat([found, query], -1).to(embedding.dtype)
 
-    def _blocks(self, lonlat: Tensor, time: Tensor | None, size: int) -> Any:
-        yield from super()._blocks(lonlat, time, min(size, _QUERIES))
+    def _write(self, lonlat: Tensor, time: Tensor | None, out: Tensor, size: int) -> None:
+        super()._write(lonlat, time, out, min(size, _QUERIES))
 
 
 def soft_retrieve(query: Tensor, keys: Tensor, features: Tensor, temperature: float) -> Tensor:

@@ -1,5 +1,6 @@
 """LocationEncoder and SumEncoder: composition, time, embed, and what they refuse."""
 
+import copy
 from typing import Any
 
 import numpy as np
@@ -113,6 +114,37 @@ def test_embed_keeps_missing_places_missing() -> None:
 def test_embed_follows_the_dtype_of_the_model() -> None:
     assert encoder().embed(BERKELEY_PARIS).dtype == torch.float32
     assert encoder().double().embed(BERKELEY_PARIS).dtype == torch.float64
+
+
+def test_embed_writes_where_it_is_told() -> None:
+    model, places = encoder(), sampling.uniform(3000)
+    wanted = model.embed(places)
+    for out in (torch.empty(3000, 5), torch.empty(5, 3000).mT, torch.empty(3000, 5).double()):
+        assert model.embed(places, out=out) is out
+        assert torch.allclose(out.float(), wanted)
+    grid = geoenc.as_lonlat(places.view(30, 100, 2))
+    assert torch.allclose(model.embed(grid, out=torch.empty(3000, 5)), wanted)
+    with pytest.raises(ValueError, match=r"out of shape \(3000, 5\), got \(3000, 4\)"):
+        model.embed(places, out=torch.empty(3000, 4))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("there", [True, False])
+def test_embed_in_half_precision_has_the_same_weights_with_and_without_such_products(
+    dtype: torch.dtype, there: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without, the arithmetic is that of float32, and only the result is rounded."""
+    monkeypatch.setattr("geoenc.encoder.has_products", lambda dtype: there)
+    places = sampling.uniform(50)
+    for model in (encoder(time=True), geoenc.SumEncoder([encoder(), encoder()])):
+        time = torch.rand(50) if isinstance(model, geoenc.LocationEncoder) else None
+        half = copy.deepcopy(model).to(dtype)
+        wide = copy.deepcopy(half).float().embed(places, time)
+        got = half.embed(places, time)
+        assert got.dtype == dtype
+        off = (got.float() - wide).abs().max() / wide.abs().max()
+        assert off < (0.05 if there else torch.finfo(dtype).eps)
+        assert {parameter.dtype for parameter in half.parameters()} == {dtype}
 
 
 # --- what is refused ----------------------------------------------------------------------------

@@ -75,6 +75,11 @@ def test_kernels_of_other_processors_compute_the_same(
             wanted = torch.autograd.grad(harmonics._formula(xyz, degree), xyz, grad.double())[0]
             got = kernel.slopes(xyz.detach(), grad)
             assert (got - wanted).abs().max() <= 1e-12 * wanted.abs().max()
+    x = torch.randn(1003, 70)
+    for net in (geoenc.FFN(70, 37), geoenc.ResidualNet(70, 33, dropout=0), geoenc.Siren(70, 19)):
+        out = torch.full((1003, net.out_features), torch.nan)
+        net.eval().write(x, out)
+        assert torch.allclose(out, net(x), atol=1e-5)
 
 
 @needs_compiler

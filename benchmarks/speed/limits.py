@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.shared import RESULTS, ROOT
+from geoenc.native import has_products
 
 FILE = RESULTS / "speed" / "limits.jsonl"
 RATIOS = ("ratio", "ratio_of_medians")
@@ -188,12 +189,7 @@ def native_bfloat16(device: str = "cpu") -> bool:
     """Whether the processor multiplies bfloat16 faster than float32, rather than emulating it."""
     if device != "cpu":
         return torch.cuda.is_bf16_supported()
-    try:
-        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    except OSError:
-        return platform.machine() == "arm64"
-    words = set(flags.split())
-    return bool(words & {"avx512_bf16", "amx_bf16", "bf16"})
+    return has_products(torch.bfloat16)
 
 
 def machine(device: str = "cpu") -> dict[str, Any]:

@@ -1,8 +1,11 @@
 """Network: a trainable map with explicit widths."""
 
+import torch
 from torch import Tensor
 
 from geoenc.component import Component
+from geoenc.native import Layer
+from geoenc.network.fused import fused
 
 
 class Network(Component, root=True):
@@ -25,6 +28,32 @@ class Network(Component, root=True):
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(..., in_features)`` to ``(..., out_features)``."""
         raise NotImplementedError
+
+    @torch.no_grad()
+    def write(self, x: Tensor, out: Tensor) -> None:
+        """NN(x) into ``out``, without gradient.
+
+        Args:
+            x: ``(n, in_features)``.
+            out: ``(n, out_features)``.
+        """
+        own = _owner(type(self), "forward") is _owner(type(self), "fused_layers")
+        watched = self._forward_hooks or self._forward_pre_hooks or "forward" in self.__dict__
+        if not own or watched or fused(self, x, out) is None:
+            out.copy_(self(x))
+
+    def fused_layers(self) -> list[Layer | None]:
+        """The layers as a kernel computes them in a row, None for one that it cannot.
+
+        A network that has them asks `geoenc.network.fused.fused` first in its ``forward``. By
+        default there are none.
+        """
+        return []
+
+
+def _owner(kind: type, name: str) -> type:
+    """The class that defines a method."""
+    return next(one for one in kind.__mro__ if name in one.__dict__)
 
 
 def check_depth(depth: int) -> None:

@@ -2,13 +2,13 @@
 
 from collections.abc import Callable
 from itertools import pairwise
-from typing import Any
 
 from torch import Tensor, nn
 
+from geoenc.native import Layer
 from geoenc.network.base import Network, check_depth, check_dropout
 from geoenc.network.dropout import Dropout
-from geoenc.network.in_place import is_linear, kernels_for
+from geoenc.network.fused import as_layer, fused
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "relu": lambda: nn.ReLU(inplace=True),
@@ -100,27 +100,12 @@ class FFN(Network):
 
     def forward(self, x: Tensor) -> Tensor:
         """See the class."""
-        if all(isinstance(layer, _Block) and layer.is_plain() for layer in self.layers):
-            kernels = kernels_for(self, x, self.hidden_features)
-            if kernels is not None:
-                return self._forward_in_place(x, kernels)
-        return self.layers(x)
+        y = fused(self, x)
+        return self.layers(x) if y is None else y
 
-    def _forward_in_place(self, x: Tensor, kernels: Any) -> Tensor:
-        shape, x = x.shape[:-1], x.reshape(-1, self.in_features).contiguous()
-        for layer in self.layers:
-            assert isinstance(layer, _Block)
-            y = x @ layer.linear.weight.T
-            norm = layer.layernorm
-            scale, shift, epsilon = None, None, 0.0
-            if isinstance(norm, nn.LayerNorm):
-                scale, shift, epsilon = norm.weight.data_ptr(), norm.bias.data_ptr(), norm.eps
-            kernels.geoenc_norm_layer(
-                y.data_ptr(), *y.shape, layer.linear.bias.data_ptr(), layer.slope(),
-                x.data_ptr() if layer.skip else None, scale, shift, epsilon,
-            )  # fmt: skip
-            x = y
-        return x.view(*shape, self.out_features)
+    def fused_layers(self) -> list[Layer | None]:
+        """See `Network.fused_layers`."""
+        return [layer.fused() if type(layer) is _Block else None for layer in self.layers]
 
 
 class _Block(nn.Module):
@@ -142,22 +127,25 @@ class _Block(nn.Module):
         self.skip = residual and in_features == out_features
         self.layernorm = nn.LayerNorm(out_features) if layer_norm else nn.Identity()
 
-    def is_plain(self) -> bool:
-        """Whether a kernel can do what the parts do: with other activations it cannot."""
-        norm = self.layernorm
-        return (
-            is_linear(self.linear)
-            and type(self.activation) in (nn.ReLU, nn.LeakyReLU, nn.Identity)
-            and (
-                type(norm) is nn.Identity or (type(norm) is nn.LayerNorm and norm.bias is not None)
-            )
+    def fused(self) -> Layer | None:
+        """As the kernel reads it; None with other parts than a kernel has."""
+        act, norm = self.activation, self.layernorm
+        if type(act) not in (nn.ReLU, nn.LeakyReLU, nn.Identity):
+            return None
+        if type(norm) not in (nn.LayerNorm, nn.Identity):
+            return None
+        if isinstance(norm, nn.LayerNorm) and norm.bias is None:
+            return None
+        if isinstance(act, nn.LeakyReLU):
+            slope = act.negative_slope
+        else:
+            slope = 0.0 if isinstance(act, nn.ReLU) else 1.0
+        return as_layer(
+            self.linear,
+            slope=slope,
+            skip=int(self.skip),
+            norm=norm if isinstance(norm, nn.LayerNorm) else None,
         )
-
-    def slope(self) -> float:
-        """Of a known activation where it is negative."""
-        if isinstance(self.activation, nn.LeakyReLU):
-            return self.activation.negative_slope
-        return 0.0 if isinstance(self.activation, nn.ReLU) else 1.0
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.linear(x)

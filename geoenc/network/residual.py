@@ -2,8 +2,10 @@
 
 from torch import Tensor, nn
 
+from geoenc.native import Layer
 from geoenc.network.base import Network, check_depth, check_dropout
 from geoenc.network.dropout import Dropout
+from geoenc.network.fused import as_layer, fused
 
 
 class ResidualNet(Network):
@@ -62,7 +64,17 @@ class ResidualNet(Network):
 
     def forward(self, x: Tensor) -> Tensor:
         """See the class."""
-        return self.output(self.blocks(self.input(x).relu()))
+        y = fused(self, x)
+        return self.output(self.blocks(self.input(x).relu())) if y is None else y
+
+    def fused_layers(self) -> list[Layer | None]:
+        """See `Network.fused_layers`."""
+        layers = [as_layer(self.input, slope=0)]
+        for block in self.blocks:
+            if type(block) is not _Block:
+                return []
+            layers += [as_layer(block.w1, slope=0), as_layer(block.w2, slope=0, skip=2)]
+        return layers if type(self.output) is nn.Identity else [*layers, as_layer(self.output)]
 
 
 class _Block(nn.Module):

@@ -1,13 +1,13 @@
 """Siren: a network whose activation is the sine."""
 
 import math
-from typing import Any
 
 from torch import Tensor, nn
 
+from geoenc.native import Layer
 from geoenc.network.base import Network, check_dropout
 from geoenc.network.dropout import Dropout
-from geoenc.network.in_place import is_linear, kernels_for
+from geoenc.network.fused import as_layer, fused
 
 
 class Siren(Network):
@@ -85,11 +85,9 @@ class Siren(Network):
 
     def forward(self, x: Tensor) -> Tensor:
         """See the class."""
-        layers = [*self.layers, self.last_layer]
-        if not (self.residual or self.hyperbolic) and all(map(is_linear, layers)):
-            kernels = kernels_for(self, x, self.hidden_features)
-            if kernels is not None:
-                return self._forward_in_place(x, kernels)
+        y = fused(self, x)
+        if y is not None:
+            return y
         angle = self._dropout(self.layers[0](x))
         first = (2 * angle).sinh() if self.hyperbolic else angle
         x = (self.first_frequency * first).sin()
@@ -100,13 +98,13 @@ class Siren(Network):
             x = (self.frequency * angle).sin()
         return self.last_layer(x)
 
-    def _forward_in_place(self, x: Tensor, kernels: Any) -> Tensor:
-        shape, x = x.shape[:-1], x.reshape(-1, self.in_features)
-        frequency = self.first_frequency
-        for layer in self.layers:
-            assert isinstance(layer, nn.Linear)
-            x = x @ layer.weight.T
-            turns, bias = frequency / math.tau, layer.bias.data_ptr()
-            kernels.geoenc_sine_layer(x.data_ptr(), *x.shape, bias, turns)
-            frequency = self.frequency
-        return self.last_layer(x).view(*shape, self.out_features)
+    def fused_layers(self) -> list[Layer | None]:
+        """See `Network.fused_layers`."""
+        if self.residual or self.hyperbolic:
+            return []
+        frequencies = [self.first_frequency, *[self.frequency] * (self.depth - 1)]
+        hidden = [
+            as_layer(layer, turns=frequency / math.tau)
+            for layer, frequency in zip(self.layers, frequencies, strict=True)
+        ]
+        return [*hidden, as_layer(self.last_layer)]
