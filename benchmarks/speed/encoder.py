@@ -2,7 +2,8 @@
 
     python -m benchmarks.speed.encoder [--places 100000] [--repeats 5]
 
-The same network stands behind both codes; the originals hand it all places at once. TorchSpatial
+The same layers stand behind both codes; behind the originals torch calls them one after the other,
+for all places at once. TorchSpatial
 is found in a checkout named by ``GEOENC_TORCHSPATIAL``; for SatCLIP, whose published path is
 float64 throughout, the generated expressions are those of ``GEOENC_SATCLIP``, see
 `benchmarks.speed.harmonics`. One thread, processor time of the process, in turns. The limit is the
@@ -55,7 +56,9 @@ def original(name: str, encoder: geoenc.LocationEncoder, lonlat: Tensor) -> Way 
     if module is None:
         return "no checkout in GEOENC_TORCHSPATIAL"
     other, given = peer(module, name), lonlat.numpy()[:, None, :]
-    return lambda: encoder.network(other(given).squeeze(1))
+    assert isinstance(encoder.network, geoenc.FFN)
+    layers = encoder.network.layers  # called by torch one after the other, as theirs are
+    return lambda: layers(other(given).squeeze(1))
 
 
 def product_seconds(encoder: geoenc.LocationEncoder, places: int) -> float:
