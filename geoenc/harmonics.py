@@ -29,7 +29,7 @@ import torch
 from torch import Tensor
 
 from geoenc._memory import new
-from geoenc.native import WORTH_BUILDING, in_parts, is_plain, lines, load_kernels, past_cache
+from geoenc.native import WORTH_BUILDING, in_parts, is_plain, load_kernels, past_cache
 
 HIGHEST = 180
 """Degree up to which a line of every column stays in the cache of a core."""
@@ -248,10 +248,9 @@ class Kernel:
         first, size, large = places.data_ptr(), out.itemsize, past_cache(out)
 
         def work(start: int, rows: int) -> None:
-            memory = lines(self.columns, torch.float64)
             self.kernels.geoenc_harmonics(
                 first + 8 * places.stride(0) * start, places.shape[1], rows, *places.stride(),
-                self.degree, self.coefficients.data_ptr(), memory.data_ptr(),
+                self.degree, self.coefficients.data_ptr(),
                 out.data_ptr() + size * out.stride(0) * start, out.stride(0), size == 4, large,
             )  # fmt: skip
 
@@ -263,10 +262,9 @@ class Kernel:
         out = torch.empty(3, len(xyz), dtype=torch.float64)
 
         def work(start: int, rows: int) -> None:
-            memory = lines(self.columns, torch.float64)
             self.kernels.geoenc_harmonics_slopes(
                 xyz.data_ptr() + 8 * xyz.stride(0) * start, rows, *xyz.stride(),
-                self.degree, self.coefficients.data_ptr(), memory.data_ptr(),
+                self.degree, self.coefficients.data_ptr(),
                 grad.data_ptr() + grad.itemsize * grad.stride(0) * start, grad.stride(0),
                 grad.itemsize == 4, out.data_ptr() + 8 * start, len(xyz),
             )  # fmt: skip

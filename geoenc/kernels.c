@@ -1,11 +1,13 @@
 /* Kernels for the processor; `geoenc.native` builds and calls them.
 
    Places go in groups that lie side by side in the registers: a column of a group is one line of
-   numbers. All lines of a group are made in `lines`, memory of the caller that stays in the cache,
-   and turned into rows, tile by tile, as they are written. Arithmetic keeps NaN: a place of NaN
-   has a row of NaN. */
+   numbers. All lines of a group are made in memory that stays in the cache, and turned into rows,
+   tile by tile, as they are written. Arithmetic keeps NaN: a place of NaN has a row of NaN.
+
+   Kernels return 0, or 1 where there is no memory for lines. */
 
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 #if defined(__SSE2__)
 #include <immintrin.h>
@@ -139,10 +141,15 @@ inlined int lines_of_cache(const void *to, int64_t bytes) {
   return ((uintptr_t)to | (uintptr_t)bytes) % 64 == 0;
 }
 
-inlined void finish(void) {
+/* Memory for so many bytes of lines. */
+inlined void *room(int64_t bytes) { return aligned_alloc(64, (bytes + 63) / 64 * 64); }
+
+inlined int finish(void *lines) {
+  free(lines);
 #if defined(__AVX512F__)
   _mm_sfence();
 #endif
+  return 0;
 }
 
 /* Coordinates of a group of places; beyond `many` those of the first place again. */
@@ -227,13 +234,14 @@ int geoenc_group(void) { return GROUP; }
 /* out[i, j] = amplitude line[first[j]] line[second[j]], for n places of `axes` coordinates c.
 
    Lines 2 k and 2 k + 1 are sine and cosine of phase k, see `all_sines`; line 2 `one` is one. Lines
-   are named by where they begin, `geoenc_group` numbers apart. `second` may be absent. `lines` has
-   room for 2 one + 1 of them; rows of `out` are dense and start `stride` numbers apart. No phase of
-   coordinates up to `reach` is 2^19 turns long. */
-void geoenc_waves(const double *c, int64_t n, int axes, double reach, const double *phases,
-                  const int64_t *counts, int one, const int64_t *first, const int64_t *second,
-                  int columns, float amplitude, float *lines, float *out, int64_t stride,
-                  int past_cache) {
+   are named by where they begin, `geoenc_group` numbers apart. `second` may be absent.
+   Rows of `out` are dense and start `stride` numbers apart. No phase of coordinates up to `reach`
+   is 2^19 turns long. */
+int geoenc_waves(const double *c, int64_t n, int axes, double reach, const double *phases,
+                 const int64_t *counts, int one, const int64_t *first, const int64_t *second,
+                 int columns, float amplitude, float *out, int64_t stride, int past_cache) {
+  float *lines = room((2 * one + 1) * (int64_t)sizeof(Floats));
+  if (!lines) return 1;
   past_cache &= lines_of_cache(out, 4 * stride);
   for (int i = 0; i < GROUP; i++) lines[2 * one * GROUP + i] = 1;
   for (int64_t start = 0; start < n; start += GROUP, out += GROUP * stride) {
@@ -258,7 +266,7 @@ void geoenc_waves(const double *c, int64_t n, int axes, double reach, const doub
         out[i * stride + j] = second ? value * lines[second[j] + i] : amplitude * value;
       }
   }
-  finish();
+  return finish(lines);
 }
 
 /* ---- layers --------------------------------------------------------------------------------- */
@@ -282,8 +290,6 @@ typedef struct {
 #else
 #define TALL 6
 #endif
-
-int geoenc_places(void) { return PANELS * PANEL; }
 
 #define PANEL_LINE(lines, j, c) (*(LooseFloats *)((lines) + (j) * PANEL + (c) * GROUP))
 
@@ -454,17 +460,20 @@ static void some_layers(const float *x, int64_t n, int64_t stride, const Layer *
 
    act is a sine of so many `turns`, or without turns `slope` times what is negative; bias, and
    scale and shift of the norm, may be absent; skip is what this layer reads (1), or what the layer
-   before read (2), or nothing (0). `lines` has room for 3 times `width` lines of `geoenc_places`
-   numbers, `width` the largest number of inputs or outputs. */
-void geoenc_layers(const float *x, int64_t n, int64_t stride, const Layer *layers, int count,
-                   int64_t width, float *lines, float *out, int64_t out_stride, int past_cache) {
+   before read (2), or nothing (0). */
+int geoenc_layers(const float *x, int64_t n, int64_t stride, const Layer *layers, int count,
+                  float *out, int64_t out_stride, int past_cache) {
+  int64_t width = layers->inputs;
+  for (int i = 0; i < count; i++) width = layers[i].outputs > width ? layers[i].outputs : width;
+  float *lines = room(3 * PANELS * PANEL * width * (int64_t)sizeof(float));
+  if (!lines) return 1;
   past_cache &= lines_of_cache(out, 4 * out_stride);
   FLUSH(before);
   for (int64_t start = 0; start < n; start += PANELS * PANEL)
     some_layers(x + start * stride, n - start, stride, layers, count, width, lines,
                 out + start * out_stride, out_stride, past_cache);
   UNFLUSH(before);
-  finish();
+  return finish(lines);
 }
 
 /* ---- spherical harmonics -------------------------------------------------------------------- */
@@ -633,12 +642,13 @@ static void read_doubles(double *lines, int64_t columns, int many, const double 
 }
 
 /* Y of n places into the rows of `out`, floats if `single`, else doubles. Places are unit vectors,
-   or longitude and latitude in degrees: 3 or 2 `axes`, `by_place` and `by_axis` numbers apart.
-   `lines` has room for a line of doubles a column. */
-void geoenc_harmonics(const double *places, int axes, int64_t n, int64_t by_place, int64_t by_axis,
-                      int degree, const double *coefficients, double *lines, void *out,
-                      int64_t stride, int single, int past_cache) {
+   or longitude and latitude in degrees: 3 or 2 `axes`, `by_place` and `by_axis` numbers apart. */
+int geoenc_harmonics(const double *places, int axes, int64_t n, int64_t by_place, int64_t by_axis,
+                     int degree, const double *coefficients, void *out, int64_t stride,
+                     int single, int past_cache) {
   int64_t columns = (int64_t)(degree + 1) * (degree + 1);
+  double *lines = room(columns * GROUP * (int64_t)sizeof(double));
+  if (!lines) return 1;
   past_cache &= lines_of_cache(out, (single ? 4 : 8) * stride);
   for (int64_t start = 0; start < n; start += GROUP) {
     int many = n - start < GROUP ? (int)(n - start) : GROUP;
@@ -651,16 +661,17 @@ void geoenc_harmonics(const double *places, int axes, int64_t n, int64_t by_plac
     else
       write_doubles(lines, columns, many, (double *)out + start * stride, stride, past_cache);
   }
-  finish();
+  return finish(lines);
 }
 
 /* Slopes by x, y and z of the sum over columns of Y times `given`, for n unit vectors, into rows of
    `out` that start `out_stride` apart. */
-void geoenc_harmonics_slopes(const double *xyz, int64_t n, int64_t by_place, int64_t by_axis,
-                             int degree, const double *coefficients, double *lines,
-                             const void *given, int64_t stride, int single, double *out,
-                             int64_t out_stride) {
+int geoenc_harmonics_slopes(const double *xyz, int64_t n, int64_t by_place, int64_t by_axis,
+                            int degree, const double *coefficients, const void *given,
+                            int64_t stride, int single, double *out, int64_t out_stride) {
   int64_t columns = (int64_t)(degree + 1) * (degree + 1);
+  double *lines = room(columns * GROUP * (int64_t)sizeof(double));
+  if (!lines) return 1;
   memset(lines, 0, columns * GROUP * sizeof(double));
   for (int64_t start = 0; start < n; start += GROUP) {
     int many = n - start < GROUP ? (int)(n - start) : GROUP;
@@ -673,4 +684,5 @@ void geoenc_harmonics_slopes(const double *xyz, int64_t n, int64_t by_place, int
       for (int i = 0; i < many; i++)
         out[axis * out_stride + start + i] = ((const double *)slope[axis])[i];
   }
+  return finish(lines);
 }

@@ -22,6 +22,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -62,17 +63,14 @@ _POINTER, _LONG, _INT = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int
 _SIGNATURES = {
     "geoenc_waves": [
         _POINTER, _LONG, _INT, ctypes.c_double, _POINTER, _POINTER, _INT, _POINTER, _POINTER, _INT,
-        ctypes.c_float, _POINTER, _POINTER, _LONG, _INT,
+        ctypes.c_float, _POINTER, _LONG, _INT,
     ],
-    "geoenc_layers": [
-        _POINTER, _LONG, _LONG, _POINTER, _INT, _LONG, _POINTER, _POINTER, _LONG, _INT,
-    ],
+    "geoenc_layers": [_POINTER, _LONG, _LONG, _POINTER, _INT, _POINTER, _LONG, _INT],
     "geoenc_harmonics": [
-        _POINTER, _INT, _LONG, _LONG, _LONG, _INT, _POINTER, _POINTER, _POINTER, _LONG, _INT, _INT,
+        _POINTER, _INT, _LONG, _LONG, _LONG, _INT, _POINTER, _POINTER, _LONG, _INT, _INT,
     ],
     "geoenc_harmonics_slopes": [
-        _POINTER, _LONG, _LONG, _LONG, _INT, _POINTER, _POINTER, _POINTER, _LONG, _INT, _POINTER,
-        _LONG,
+        _POINTER, _LONG, _LONG, _LONG, _INT, _POINTER, _POINTER, _LONG, _INT, _POINTER, _LONG,
     ],
 }  # fmt: skip
 
@@ -101,12 +99,17 @@ def _loaded() -> ctypes.CDLL | None:
             loaded = ctypes.CDLL(str(_built(folder)))
         for name, arguments in _SIGNATURES.items():
             function = getattr(loaded, name)
-            function.argtypes, function.restype = arguments, None
+            function.argtypes, function.errcheck = arguments, _finished
         _check(loaded)
     except Exception as error:  # a compiler, a loader, a file system: all may fail in their way
         logging.getLogger(__name__).info("no kernels, plain torch is used: %s", error)
         return None
     return loaded
+
+
+def _finished(failed: int, function: Any, arguments: Any) -> None:
+    if failed:
+        raise MemoryError(f"expected memory for the lines of {function.__name__}, got none")
 
 
 def _cache() -> Path | None:
@@ -177,10 +180,9 @@ def _check(loaded: ctypes.CDLL) -> None:
     phases = torch.cat([torch.arange(1, 20)[:, None], torch.full((19, 1), 0.1)], 1).double()
     first = torch.arange(0, 38, 2) * loaded.geoenc_group()
     counts, got = torch.tensor([19, 0]), torch.empty(45, 19)
-    memory = lines(39, torch.float32)
     loaded.geoenc_waves(
         turns.data_ptr(), 45, 1, 2.0, phases.data_ptr(), counts.data_ptr(), 19,
-        first.data_ptr(), None, 19, 1.0, memory.data_ptr(), got.data_ptr(), 19, 0,
+        first.data_ptr(), None, 19, 1.0, got.data_ptr(), 19, 0,
     )  # fmt: skip
     wanted = torch.sin(2 * torch.pi * (turns[:, None] * phases[:, 0] + phases[:, 1]))
     if not (got - wanted).abs().max() < 1e-6:
@@ -196,11 +198,6 @@ def is_plain(x: Tensor) -> bool:
         or torch._C._functorch.peek_interpreter_stack() is not None
         or forward_ad.unpack_dual(x).tangent is not None
     )
-
-
-def lines(count: int, dtype: torch.dtype) -> Tensor:
-    """Memory for so many lines of a kernel."""
-    return torch.empty(count * GROUP, dtype=dtype)
 
 
 def fits(out: Tensor) -> bool:

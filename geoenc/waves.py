@@ -7,6 +7,7 @@ the columns is the order of the parameters, and a block is written once, without
 This is the fast way to fill large arrays; `PositionEncoder.encode` is the formula and the truth.
 """
 
+import functools
 import logging
 from collections.abc import Callable
 from typing import NamedTuple
@@ -15,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from geoenc.native import SINE, in_parts, lines, load_kernels, past_cache
+from geoenc.native import SINE, in_parts, load_kernels, past_cache
 
 _STAGED = 2**20
 """Numbers that are laid out where the output cannot be written at once."""
@@ -47,8 +48,8 @@ class Waves(NamedTuple):
         return value * torch.sin(2 * torch.pi * (c @ self.second + self.second_phase))
 
 
-def buffered(waves: Waves, rows: int, dtype: torch.dtype) -> Callable[[Tensor, Tensor], None]:
-    """A function ``fill(lonlat, out)`` for blocks of at most ``rows`` places on the CPU.
+def buffered(waves: Waves, dtype: torch.dtype) -> Callable[[Tensor, Tensor], None]:
+    """A function ``fill(lonlat, out)`` for blocks of places on the CPU, as a rule equally many.
 
     The phases are one matrix product, the sines the library's in float64. A factor that several
     columns share is taken once. All is done in buffers, because fresh memory costs more than the
@@ -58,44 +59,47 @@ def buffered(waves: Waves, rows: int, dtype: torch.dtype) -> Callable[[Tensor, T
         dtype: of the products of two sines: float64 or float32.
     """
     factors = torch.cat([waves.first, waves.phase[None]])
-    columns = None
+    columns, order, p, q = torch.empty(2, 0).long(), torch.empty(0).long(), 0, 0
     if waves.second is not None and waves.second_phase is not None:
         second = torch.cat([waves.second, waves.second_phase[None]])
         factors, which = torch.cat([factors, second], 1).unique(dim=1, return_inverse=True)
         columns = which.view(2, -1)
         p, q = _outer(columns)
-        if p:
-            rest = columns[:, p * q :]
-            order = torch.cat([columns[0, : p * q : q], columns[1, :q], rest.flatten()])
-            parts = (p, q, rest.shape[1], rest.shape[1])
-            chosen = torch.empty(rows, len(order), dtype=dtype)
-        narrow = torch.empty(rows, factors.shape[1], dtype=dtype)
-        left, right = (torch.empty(rows, columns.shape[1], dtype=dtype) for _ in range(2))
+    left = columns.shape[1] - p * q
+    if p:
+        order = torch.cat([columns[0, : p * q : q], columns[1, :q], columns[:, p * q :].flatten()])
     factors = 2 * torch.pi * factors
-    place = torch.ones(rows, len(factors), dtype=torch.float64)
-    wide = torch.empty(rows, factors.shape[1], dtype=torch.float64)
+
+    @functools.lru_cache(2)
+    def buffers(n: int) -> tuple[Tensor, ...]:
+        place, sine = (torch.ones(n, width, dtype=torch.float64) for width in factors.shape)
+        widths = factors.shape[1], len(order), columns.shape[1], columns.shape[1]
+        narrow, chosen, product, other = (torch.empty(n, width, dtype=dtype) for width in widths)
+        shares = chosen.split((p, q, left, left), 1) if p else ()
+        return place, place[:, :-1], sine, narrow, chosen, product, other, *shares
 
     def fill(lonlat: Tensor, out: Tensor) -> None:
-        n = len(lonlat)
-        place[:n, :-1] = waves.coordinates(lonlat)
-        sine = torch.mm(place[:n], factors, out=wide[:n]).sin_()
+        place, coordinates, sine, narrow, chosen, product, other, *shares = buffers(len(lonlat))
+        coordinates.copy_(waves.coordinates(lonlat))
+        torch.mm(place, factors, out=sine).sin_()
         if waves.amplitude != 1:
             sine.mul_(waves.amplitude)
-        if columns is None:
+        if waves.second is None:
             out.copy_(sine)
             return
-        narrow[:n] = sine
-        product = out if out.is_contiguous() and out.dtype == dtype else left[:n]
+        narrow.copy_(sine)
+        direct = out.is_contiguous() and out.dtype == dtype
+        product = out if direct else product
         if p:
-            torch.index_select(narrow[:n], 1, order, out=chosen[:n])
-            east, north, first, second = chosen[:n].split(parts, 1)
+            torch.index_select(narrow, 1, order, out=chosen)
+            east, north, first, second = shares
             grid = product[:, : p * q].unflatten(1, (p, q))
             torch.mul(east[:, :, None], north[:, None], out=grid)
             torch.mul(first, second, out=product[:, p * q :])
         else:
-            torch.index_select(narrow[:n], 1, columns[0], out=product)
-            product.mul_(torch.index_select(narrow[:n], 1, columns[1], out=right[:n]))
-        if product is not out:
+            torch.index_select(narrow, 1, columns[0], out=product)
+            product.mul_(torch.index_select(narrow, 1, columns[1], out=other))
+        if not direct:
             out.copy_(product)
 
     return fill
@@ -152,12 +156,11 @@ def native(waves: Waves) -> Callable[[Tensor, Tensor], None] | None:
         large = past_cache(out)
 
         def work(start: int, rows: int) -> None:
-            memory = lines(2 * count + 1, torch.float32)
             kernels.geoenc_waves(
                 places.data_ptr() + 8 * axes * start, rows, axes, reach, phases.data_ptr(),
                 counts.data_ptr(), count, first.data_ptr(),
                 None if second is None else second.data_ptr(), columns, waves.amplitude,
-                memory.data_ptr(), out.data_ptr() + 4 * stride * start, stride, large,
+                out.data_ptr() + 4 * stride * start, stride, large,
             )  # fmt: skip
 
         in_parts(total, out.numel(), work)

@@ -64,7 +64,7 @@ def test_buffered_equals_plain(name: str, dtype: torch.dtype) -> None:
     """The last block is not full, the output has any strides and dtype."""
     encoder = ENCODERS[name].double()
     wanted = encoder(lonlat())
-    fill = waves.buffered(encoder.waves(), 300, dtype)
+    fill = waves.buffered(encoder.waves(), dtype)
     tolerance = 2e-7 if dtype == torch.float32 else 1e-9
     for out in (
         torch.full((700, encoder.out_features), torch.nan, dtype=dtype),

@@ -70,6 +70,7 @@ def position_ways(name: str, lonlat: Tensor, module: Any) -> dict[str, Way]:
     out = torch.zeros(len(lonlat), encoder.out_features)
 
     def consume(compile: bool) -> Way:
+        @torch.no_grad()
         def run() -> None:
             for _ in encoder.blocks(lonlat, compile=compile):
                 pass

@@ -54,15 +54,13 @@ def fused(network: Network, x: Tensor, out: Tensor | None = None) -> Tensor | No
         return None
     x, shape = x.reshape(-1, network.in_features).contiguous(), x.shape[:-1]
     y = torch.empty(rows, network.out_features) if out is None else out
-    in_a_row, places = (Layer * len(layers))(*layers), kernels.geoenc_places()
-    width = max(max(layer.inputs, layer.outputs) for layer in layers)
+    in_a_row = (Layer * len(layers))(*layers)
     large, given, taken = past_cache(y), x.stride(0), y.stride(0)
 
     def work(start: int, count: int) -> None:
-        memory = torch.empty(3 * width * places)
         kernels.geoenc_layers(
             x.data_ptr() + 4 * given * start, count, given, ctypes.addressof(in_a_row),
-            len(layers), width, memory.data_ptr(), y.data_ptr() + 4 * taken * start, taken, large,
+            len(layers), y.data_ptr() + 4 * taken * start, taken, large,
         )  # fmt: skip
 
     in_parts(rows, numbers, work)

@@ -176,11 +176,11 @@ class PositionEncoder(Component, root=True):
         size, compiling = self._plan(lonlat, compile)
         size = size if rows is None else min(size, rows)
         code = self._coder(size, lonlat.device, compiling)
-        for start in range(0, len(lonlat), size):
-            block = slice(start, start + size)
-            with torch.no_grad():
-                part = code(lonlat[block], *([] if time is None else [time[block]]))
-            yield block, part
+        untracked = torch.no_grad()(code)
+        parts = [one.split(size) for one in (lonlat, time) if one is not None and len(one) > 0]
+        for index, given in enumerate(zip(*parts, strict=True)):
+            part = untracked(*given) if torch.is_grad_enabled() else code(*given)
+            yield slice(index * size, (index + 1) * size), part
 
     @property
     def _block_rows(self) -> int:

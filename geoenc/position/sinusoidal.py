@@ -60,7 +60,7 @@ class Sinusoidal(PositionEncoder, root=True):
         if fast is not None:
             return fast, FAST_ROWS
         if self._worth_buffers(rows, device):
-            return buffered(self.waves(), rows, self.dtype), rows
+            return buffered(self.waves(), self.dtype), rows
         return super()._filler(rows, device, compile)
 
     def _coder(self, rows: int, device: torch.device, compile: bool) -> Callable[..., Tensor]:
