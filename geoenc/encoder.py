@@ -110,17 +110,16 @@ class _PlaceEncoder(_Model):
         shape = len(rows), self.out_features
         if out is not None and out.shape != shape:
             raise ValueError(f"expected out of shape {shape}, got {tuple(out.shape)}")
+        made = new(shape, self.dtype, device) if out is None else out
         keep_freed()
         with evaluating(self):
-            if out is not None:
-                self._write(rows, times, out, batch_size)
-                return out
-            dtype = None if parameter is None else parameter.dtype
-            if len(rows) > 0:
-                dtype = self(rows[:1], None if times is None else times[:1]).dtype
-            result = new(shape, dtype or torch.get_default_dtype(), device)
-            self._write(rows, times, result, batch_size)
-        return result.view(*lonlat.shape[:-1], self.out_features)
+            self._write(rows, times, made, batch_size)
+        return made.view(*lonlat.shape[:-1], self.out_features) if out is None else out
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """dtype of the embeddings: that of the position code."""
+        return next(part.dtype for part in self.modules() if isinstance(part, PositionEncoder))
 
     def _write(self, lonlat: Tensor, time: Tensor | None, out: Tensor, size: int) -> None:
         """The embeddings into the rows of ``out``, at most ``size`` at once."""

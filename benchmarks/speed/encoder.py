@@ -3,12 +3,12 @@
     python -m benchmarks.speed.encoder [--places 100000] [--repeats 5]
 
 The same layers stand behind both codes; behind the originals torch calls them one after the other,
-for all places at once. TorchSpatial
-is found in a checkout named by ``GEOENC_TORCHSPATIAL``; for SatCLIP, whose published path is
-float64 throughout, the generated expressions are those of ``GEOENC_SATCLIP``, see
-`benchmarks.speed.harmonics`. One thread, processor time of the process, in turns. The limit is the
-time of the matrix products alone, in float32, measured in the same run; where the processor has no
-bfloat16, bfloat16 is emulated and slow. Results are appended to ``benchmarks/results/speed``.
+for all places at once. TorchSpatial is found in a checkout named by ``GEOENC_TORCHSPATIAL``; for
+SatCLIP, whose published path is float64 throughout, the generated expressions are those of
+``GEOENC_SATCLIP``, see `benchmarks.speed.harmonics`. One thread, processor time of the process, in
+turns. "into rows" writes an existing output. The limit is the time of the matrix products alone, in
+float32, measured in the same run; where the processor has no bfloat16, a model in bfloat16 computes
+in float32. Results are appended to ``benchmarks/results/speed``.
 """
 
 import argparse
@@ -80,8 +80,10 @@ def measure(name: str, o: argparse.Namespace) -> None:
     exact = copy.deepcopy(encoder).double()
     count = o.places // (20 if name == "SatCLIP-L40" else 1)
     lonlat = geoenc.sampling.uniform(count, generator=torch.Generator().manual_seed(0))
+    out = torch.zeros(count, encoder.out_features)
     ways: dict[str, Way] = {
         "geoenc": lambda: encoder.embed(lonlat),
+        "geoenc, into rows": lambda: encoder.embed(lonlat, out=out),
         "geoenc, bfloat16": lambda: half.embed(lonlat),
     }
     theirs = original(name, encoder, lonlat)

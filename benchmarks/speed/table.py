@@ -151,10 +151,10 @@ def _beside(what: str, share: str, error: str, key: str) -> str:
     records = newest(f"{what}.jsonl", what, lambda r: (r["encoder"], r["implementation"]))
     rows = []
     for r in records:
-        emulated = "bfloat16" in r["implementation"] and not r["native_bfloat16"]
+        wide = "bfloat16" in r["implementation"] and not r["native_bfloat16"]
         rows.append(
             [
-                f"{r['encoder']}: {r['implementation']}{' (emulated)' * emulated}",
+                f"{r['encoder']}: {r['implementation']}{' (products in float32)' * wide}",
                 f"{1e9 * r['seconds'] / r['places']:,.0f}",
                 *["" if r[one] is None else f"{r[one]:.1f}" for one in RATIOS],
                 f"{r['share_of_limit']:.0%}",
