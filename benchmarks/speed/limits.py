@@ -7,6 +7,7 @@ Their rate is the limit that `csp_epoch` measures shares of.
 """
 
 import argparse
+import ctypes
 import json
 import os
 import platform
@@ -14,6 +15,7 @@ import resource
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -27,6 +29,7 @@ from geoenc.native import has_products
 
 FILE = RESULTS / "speed" / "limits.jsonl"
 RATIOS = ("ratio", "ratio_of_medians")
+REGISTERS = Path(__file__).with_name("registers.c")
 FEATURES, CODE, HIDDEN, OUT, VIEWS = 2048, 128, 512, 256, 3
 
 
@@ -167,6 +170,27 @@ def _matrix(rows: int, columns: int, transposed: bool, dtype: torch.dtype, devic
     return made.mT if transposed else made
 
 
+def registers() -> float | None:
+    """FLOP a second of one thread in float32, with all numbers in registers; None if not built."""
+    flags = ["-O3", "-march=native", "-mprefer-vector-width=512", "-ffp-contract=fast"]
+    with tempfile.TemporaryDirectory() as folder:
+        built = Path(folder) / "registers.so"
+        command = [os.environ.get("CC", "cc"), *flags, "-shared", "-fPIC", "-o", str(built)]
+        try:
+            subprocess.run([*command, str(REGISTERS)], check=True, capture_output=True)
+        except (OSError, subprocess.CalledProcessError):
+            return None
+        loaded = ctypes.CDLL(str(built))
+    loaded.run.argtypes, loaded.run.restype = [ctypes.c_long, ctypes.c_float], ctypes.c_float
+    steps = 10**6
+    return steps * loaded.per_step() / best(lambda: loaded.run(steps, 0.5), 1, repeats=50)
+
+
+def percent(share: float | None) -> str:
+    """A share of a limit, if there is one."""
+    return "" if share is None else f"{share:.0%}"
+
+
 def write_bandwidth(threads: int, megabytes: int = 256) -> tuple[float, float]:
     """Bytes a second written into memory that exists, and into memory that is new."""
     torch.set_num_threads(threads)
@@ -247,6 +271,7 @@ def main() -> None:
             "write_fresh": new,
             "sin_float32": sine(threads, torch.float32),
             "sin_float64": sine(threads, torch.float64),
+            "registers": registers() if threads == 1 else None,
             "native_bfloat16": native_bfloat16(),
             "gemm": {name: rate for name, (rate, _) in products_of.items()},
             "gemm_each": {name: each for name, (_, each) in products_of.items()},
@@ -257,6 +282,8 @@ def main() -> None:
         print(f"  write, fresh memory     {new / 1e9:8.1f} GB/s")
         for name in ("float32", "float64"):
             print(f"  sin, {name}            {record[f'sin_{name}'] / 1e9:8.2f} G/s")
+        if record["registers"] is not None:
+            print(f"  products, registers     {record['registers'] / 1e9:8.0f} GFLOP/s")
         for name, (rate, each) in products_of.items():
             emulated = name == "bfloat16" and not native_bfloat16()
             print(f"  products, {name:9}     {rate / 1e9:8.0f} GFLOP/s{' (emulated)' * emulated}")

@@ -14,7 +14,7 @@ from typing import Any
 
 from benchmarks.report import filled
 from benchmarks.shared import RESULTS
-from benchmarks.speed.limits import RATIOS
+from benchmarks.speed.limits import RATIOS, percent
 from geoenc._files import write_text
 
 FOLDER = RESULTS / "speed"
@@ -106,6 +106,9 @@ def limits() -> str:
         "write into fresh memory, GB/s": lambda r: f"{r['write_fresh'] / 1e9:.1f}",
         "sin, float32, G/s": lambda r: f"{r['sin_float32'] / 1e9:.2f}",
         "sin, float64, G/s": lambda r: f"{r['sin_float64'] / 1e9:.2f}",
+        "multiply-adds in registers, float32, GFLOP/s": lambda r: (
+            "" if r.get("registers") is None else f"{r['registers'] / 1e9:.0f}"
+        ),
         "products of a CSP step, float32, GFLOP/s": lambda r: f"{r['gemm']['float32'] / 1e9:.0f}",
         "the same in bfloat16": lambda r: (
             f"{r['gemm']['bfloat16'] / 1e9:.0f}" + " (emulated)" * (not r["native_bfloat16"])
@@ -144,7 +147,7 @@ def position() -> str:
 
 def encoder() -> str:
     """Whole encoders beside the originals."""
-    return _beside("encoder", "share of products", "1 - cosine", "cosine_loss")
+    return _beside("encoder", "share of limit", "1 - cosine", "cosine_loss")
 
 
 def _beside(what: str, share: str, error: str, key: str) -> str:
@@ -157,7 +160,7 @@ def _beside(what: str, share: str, error: str, key: str) -> str:
                 f"{r['encoder']}: {r['implementation']}{' (products in float32)' * wide}",
                 f"{1e9 * r['seconds'] / r['places']:,.0f}",
                 *["" if r[one] is None else f"{r[one]:.1f}" for one in RATIOS],
-                f"{r['share_of_limit']:.0%}",
+                percent(r["share_of_limit"]),
                 "" if r[key] is None else f"{r[key]:.0e}",
             ]
         )
