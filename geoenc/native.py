@@ -1,9 +1,10 @@
 """Kernels in C for the processor, built once by the machine's own compiler.
 
-`load_kernels` builds ``kernels.c`` with ``cc`` (or what the variable ``CC`` names) when they are
-first asked for, in under a second, and keeps the result in ``geoenc`` of the user's cache folder.
-Where there is no compiler, or what it makes does not compute as it should, it gives None and
-callers use plain torch, which is what the kernels are tested against. ``CC=false`` turns them off.
+`load_kernels` builds what is in ``kernels`` with ``cc``, or what the variable ``CC`` names, when
+they are first asked for, in about a second, and keeps the result in ``geoenc`` of the user's cache
+folder. Where there is no compiler, or what it makes does not compute as it should, it gives None
+and callers use plain torch, which is what the kernels are tested against. ``CC=false`` turns them
+off.
 """
 
 import contextlib
@@ -51,7 +52,7 @@ _A_PART = 2**20
 """Numbers that keep a thread busy."""
 
 _ONE_AT_A_TIME = threading.Lock()
-_SOURCE = Path(__file__).with_name("kernels.c")
+_SOURCES = sorted((Path(__file__).parent / "kernels").glob("*.[ch]"))
 _WIDEST: tuple[list[str], ...] = (
     ["-march=native", "-mprefer-vector-width=512"],
     ["-mcpu=native"],
@@ -133,8 +134,10 @@ def _built(folder: Path) -> Path:
         f"-D{name}_COEFFICIENTS={','.join(map(repr, values))}"
         for name, values in zip(names, (SINE, COSINE, *_TAYLOR), strict=True)
     ]
-    command = [*compiler, *_FLAGS, *constants, "-x", "c", str(_SOURCE)]
-    made_of = (_SOURCE.read_text(encoding="utf-8"), command, _WIDEST, os.stat(found).st_mtime_ns)
+    sources = [str(one) for one in _SOURCES if one.suffix == ".c"]
+    command = [*compiler, *_FLAGS, *constants, *sources]
+    texts = [one.read_text(encoding="utf-8") for one in _SOURCES]
+    made_of = (texts, command, _WIDEST, os.stat(found).st_mtime_ns)
     machine = platform.platform(), platform.machine(), _processor()
     digest = hashlib.sha256(repr((made_of, machine)).encode()).hexdigest()
     target = folder / f"kernels-{digest[:16]}.so"
