@@ -116,6 +116,17 @@ def test_embed_follows_the_dtype_of_the_model() -> None:
     assert encoder().double().embed(BERKELEY_PARIS).dtype == torch.float64
 
 
+def test_embed_calls_a_forward_that_was_put_in_its_place() -> None:
+    model, places = encoder(), sampling.uniform(300)
+    wanted = 3 * model.embed(places)
+    plain = model.network.forward
+    model.network.forward = lambda x: 3 * plain(x)  # type: ignore[method-assign]
+    assert torch.allclose(model.embed(places), wanted)
+    again = encoder()
+    again.forward = lambda lonlat, time=None: torch.ones(len(lonlat), 5)  # type: ignore[method-assign]
+    assert (again.embed(places) == 1).all()
+
+
 def test_embed_writes_where_it_is_told() -> None:
     model, places = encoder(), sampling.uniform(3000)
     wanted = model.embed(places)

@@ -47,7 +47,7 @@ def fused(network: Network, x: Tensor, out: Tensor | None = None) -> Tensor | No
     made = network.fused_layers()
     layers = [layer for layer in made if layer is not None]
     numbers = rows * sum(layer.inputs * layer.outputs for layer in layers) // _PRODUCTS
-    if numbers < WORTH_BUILDING or len(layers) < len(made):
+    if numbers < WORTH_BUILDING or len(layers) < len(made) or not _fit(network, layers):
         return None
     kernels = load_kernels()
     if kernels is None:
@@ -73,7 +73,21 @@ def is_changed(layer: nn.Module) -> bool:
         return True
     if isinstance(layer, Dropout) and layer.training and layer.p > 0:
         return True
-    return any(one.dtype != torch.float32 for one in layer._parameters.values() if one is not None)
+    return any(
+        one.dtype != torch.float32 or one.device.type != "cpu" or type(one) is not nn.Parameter
+        for one in layer._parameters.values()
+        if one is not None
+    )
+
+
+def _fit(network: Network, layers: list[Layer]) -> bool:
+    """Whether each layer takes what the one before gives; otherwise torch says what is wrong."""
+    widths = [network.in_features, *[layer.outputs for layer in layers]]
+    skipped = [widths[max(i + 1 - layer.skip, 0)] for i, layer in enumerate(layers)]
+    return widths[-1] == network.out_features and all(
+        layer.inputs == width and (layer.skip == 0 or layer.outputs == skip)
+        for layer, width, skip in zip(layers, widths, skipped, strict=False)
+    )
 
 
 def as_layer(
@@ -95,13 +109,18 @@ def as_layer(
     """
     if type(linear) is not nn.Linear or not linear.weight.is_contiguous():
         return None
+    outputs, inputs = linear.weight.shape
+    if linear.bias is not None and linear.bias.shape != (outputs,):
+        return None
+    if norm is not None and norm.normalized_shape != (outputs,):
+        return None
     return Layer(
         weight=linear.weight.data_ptr(),
         bias=None if linear.bias is None else linear.bias.data_ptr(),
         scale=None if norm is None else norm.weight.data_ptr(),
         shift=None if norm is None else norm.bias.data_ptr(),
-        inputs=linear.in_features,
-        outputs=linear.out_features,
+        inputs=inputs,
+        outputs=outputs,
         skip=skip,
         slope=slope,
         epsilon=0.0 if norm is None else norm.eps,

@@ -144,6 +144,27 @@ def test_where_it_would_change_what_happens_it_is_not_used(why: str, net: geoenc
         assert fused(net, x) is None
 
 
+def test_layers_that_do_not_fit_are_refused_by_torch() -> None:
+    """A kernel would read what is not there."""
+    x = torch.randn(2000, 20)
+    for attribute, other in {"linear": nn.Linear(20, 50), "layernorm": nn.LayerNorm(50)}.items():
+        net = geoenc.FFN(20, 8, hidden_features=64).eval()
+        setattr(net.layers[0], attribute, other)
+        with torch.no_grad(), pytest.raises(RuntimeError):
+            net(x)
+    net = geoenc.FFN(20, 8, hidden_features=64).eval()
+    net.layers[1].linear.bias = nn.Parameter(torch.zeros(3))
+    with torch.no_grad(), pytest.raises(RuntimeError):
+        net(x)
+    net = geoenc.FFN(20, 8, hidden_features=64).eval()
+    net.layers[0].skip = True
+    with torch.no_grad(), pytest.raises(RuntimeError):
+        net(x)
+    far = geoenc.FFN(20, 8, hidden_features=64).eval().to("meta")
+    with torch.no_grad():
+        assert fused(far, x) is None
+
+
 def test_exported_without_gradient_it_takes_any_number_of_rows(net: geoenc.Network) -> None:
     """The choice of the kernel leaves no mark in the program."""
     batch = torch.export.Dim("batch", min=2)
