@@ -64,9 +64,9 @@ _POINTER, _LONG, _INT = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int
 _SIGNATURES = {
     "geoenc_waves": [
         _POINTER, _LONG, _INT, ctypes.c_double, _POINTER, _POINTER, _INT, _POINTER, _POINTER, _INT,
-        ctypes.c_float, _POINTER, _LONG, _INT,
+        ctypes.c_float, _POINTER, _LONG, _LONG, _INT,
     ],
-    "geoenc_layers": [_POINTER, _LONG, _LONG, _POINTER, _INT, _POINTER, _LONG, _INT],
+    "geoenc_layers": [_POINTER, _LONG, _LONG, _LONG, _POINTER, _INT, _POINTER, _LONG, _INT],
     "geoenc_harmonics": [
         _POINTER, _INT, _LONG, _LONG, _LONG, _INT, _POINTER, _POINTER, _LONG, _INT, _INT,
     ],
@@ -185,7 +185,7 @@ def _check(loaded: ctypes.CDLL) -> None:
     counts, got = torch.tensor([19, 0]), torch.empty(45, 19)
     loaded.geoenc_waves(
         turns.data_ptr(), 45, 1, 2.0, phases.data_ptr(), counts.data_ptr(), 19,
-        first.data_ptr(), None, 19, 1.0, got.data_ptr(), 19, 0,
+        first.data_ptr(), None, 19, 1.0, got.data_ptr(), 19, 1, 0,
     )  # fmt: skip
     wanted = torch.sin(2 * torch.pi * (turns[:, None] * phases[:, 0] + phases[:, 1]))
     if not (got - wanted).abs().max() < 1e-6:

@@ -143,8 +143,8 @@ def native(waves: Waves) -> Callable[[Tensor, Tensor], None] | None:
     reach = (2**19 - 1) / max(phases[:, :-1].abs().sum(1).max().item(), 1e-300)
 
     def fill(lonlat: Tensor, out: Tensor) -> None:
-        total, stride = out.shape[0], out.stride(0)
-        if out.stride(1) != 1 or out.dtype != torch.float32:
+        total, (by_place, by_column) = out.shape[0], out.stride()
+        if 1 not in (by_place, by_column) or out.dtype != torch.float32:
             step = max(_STAGED // columns, 1)
             for start in range(0, total, step):
                 rows = slice(start, start + step)
@@ -160,7 +160,7 @@ def native(waves: Waves) -> Callable[[Tensor, Tensor], None] | None:
                 places.data_ptr() + 8 * axes * start, rows, axes, reach, phases.data_ptr(),
                 counts.data_ptr(), count, first.data_ptr(),
                 None if second is None else second.data_ptr(), columns, waves.amplitude,
-                out.data_ptr() + 4 * stride * start, stride, large,
+                out.data_ptr() + 4 * by_place * start, by_place, by_column, large,
             )  # fmt: skip
 
         in_parts(total, out.numel(), work)

@@ -120,25 +120,30 @@ static void one_layer(const Layer *layer, int panels, int64_t apart, const float
     for (int p = 0; p < panels; p++) normalise(layer, y + p * apart);
 }
 
-/* Rows of a panel of `many` places to lines, beyond `many` the first place again; and back. */
-static void panel_of(const float *rows, int64_t stride, int64_t columns, int64_t many,
-                     float *lines) {
+/* A panel of `many` places to lines, beyond `many` the first place again: from dense rows, or from
+   dense columns. */
+static void panel_of(const float *x, int64_t by_place, int64_t by_column, int64_t columns,
+                     int64_t many, float *lines) {
   HALVES {
     const float *row[GROUP];
     for (int i = 0; i < GROUP; i++)
-      row[i] = rows + (h * GROUP + i < many ? h * GROUP + i : 0) * stride;
+      row[i] = x + (h * GROUP + i < many ? h * GROUP + i : 0) * by_place;
     int64_t j = 0;
-    for (; j + GROUP <= columns; j += GROUP) {
+    if (by_place == 1 && (h + 1) * GROUP <= many)
+      for (; j < columns; j++)
+        PANEL_LINE(lines, j, h) = *(const LooseFloats *)(row[0] + j * by_column);
+    for (; by_column == 1 && j + GROUP <= columns; j += GROUP) {
       Floats v[GROUP];
       for (int i = 0; i < GROUP; i++) v[i] = *(const LooseFloats *)(row[i] + j);
       transpose_floats(v);
       for (int i = 0; i < GROUP; i++) PANEL_LINE(lines, j + i, h) = v[i];
     }
     for (; j < columns; j++)
-      for (int i = 0; i < GROUP; i++) lines[j * PANEL + h * GROUP + i] = row[i][j];
+      for (int i = 0; i < GROUP; i++) lines[j * PANEL + h * GROUP + i] = row[i][j * by_column];
   }
 }
 
+/* A panel of `many` places to dense rows. */
 static void panel_to_rows(const float *lines, int64_t columns, int64_t many, float *out,
                           int64_t stride, int past_cache) {
   HALVES {
@@ -156,15 +161,16 @@ static void panel_to_rows(const float *lines, int64_t columns, int64_t many, flo
   }
 }
 
-static void some_layers(const float *x, int64_t n, int64_t stride, const Layer *layers, int count,
-                        int64_t width, float *lines, float *out, int64_t out_stride,
-                        int past_cache) {
+static void some_layers(const float *x, int64_t n, int64_t by_place, int64_t by_column,
+                        const Layer *layers, int count, int64_t width, float *lines, float *out,
+                        int64_t out_stride, int past_cache) {
   const int64_t apart = width * PANEL;
   float *parts[3] = {lines, lines + PANELS * apart, lines + 2 * PANELS * apart};
   int panels = 0;
   for (; panels < PANELS && panels * PANEL < n; panels++) {
     int64_t at = panels * PANEL;
-    panel_of(x + at * stride, stride, layers->inputs, n - at, parts[0] + panels * apart);
+    panel_of(x + at * by_place, by_place, by_column, layers->inputs, n - at,
+             parts[0] + panels * apart);
   }
   for (int i = 0; i < count; i++) {
     const float *skip = layers[i].skip ? parts[(i + 4 - layers[i].skip) % 3] : 0;
@@ -187,13 +193,14 @@ static void some_layers(const float *x, int64_t n, int64_t stride, const Layer *
 #define UNFLUSH(state)
 #endif
 
-/* All layers for n rows of x, into rows of `out`. Rows are dense and start `stride` numbers apart.
+/* All layers for n rows of x, into dense rows of `out`; of x, rows or columns are dense.
 
    act is a sine of so many `turns`, or without turns `slope` times what is negative; bias, and
    scale and shift of the norm, may be absent; skip is what this layer reads (1), or what the layer
    before read (2), or nothing (0). */
-int geoenc_layers(const float *x, int64_t n, int64_t stride, const Layer *layers, int count,
-                  float *out, int64_t out_stride, int past_cache) {
+int geoenc_layers(const float *x, int64_t n, int64_t by_place, int64_t by_column,
+                  const Layer *layers, int count, float *out, int64_t out_stride,
+                  int past_cache) {
   int64_t width = layers->inputs;
   for (int i = 0; i < count; i++) width = layers[i].outputs > width ? layers[i].outputs : width;
   float *lines = room(3 * PANELS * PANEL * width * (int64_t)sizeof(float));
@@ -201,7 +208,7 @@ int geoenc_layers(const float *x, int64_t n, int64_t stride, const Layer *layers
   past_cache &= lines_of_cache(out, 4 * out_stride);
   FLUSH(before);
   for (int64_t start = 0; start < n; start += PANELS * PANEL)
-    some_layers(x + start * stride, n - start, stride, layers, count, width, lines,
+    some_layers(x + start * by_place, n - start, by_place, by_column, layers, count, width, lines,
                 out + start * out_stride, out_stride, past_cache);
   UNFLUSH(before);
   return finish(lines);

@@ -59,37 +59,37 @@ int geoenc_group(void) { return GROUP; }
 /* out[i, j] = amplitude line[first[j]] line[second[j]], for n places of `axes` coordinates c.
 
    Lines 2 k and 2 k + 1 are sine and cosine of phase k, see `all_sines`; line 2 `one` is one. Lines
-   are named by where they begin, `geoenc_group` numbers apart. `second` may be absent.
-   Rows of `out` are dense and start `stride` numbers apart. No phase of coordinates up to `reach`
-   is 2^19 turns long. */
+   are named by where they begin, `geoenc_group` numbers apart. `second` may be absent. Rows of `out`
+   are dense, or its columns (`by_place` 1), which need not be turned. No phase of coordinates up to
+   `reach` is 2^19 turns long. */
 int geoenc_waves(const double *c, int64_t n, int axes, double reach, const double *phases,
                  const int64_t *counts, int one, const int64_t *first, const int64_t *second,
-                 int columns, float amplitude, float *out, int64_t stride, int past_cache) {
+                 int columns, float amplitude, float *out, int64_t by_place, int64_t by_column,
+                 int past_cache) {
+#define LINE_AT(start) (*(const LooseFloats *)(lines + (start)))
+#define COLUMN(j) (second ? LINE_AT(first[j]) * LINE_AT(second[j]) : LINE_AT(first[j]) * amplitude)
   float *lines = room((2 * one + 1) * (int64_t)sizeof(Floats));
   if (!lines) return 1;
-  past_cache &= lines_of_cache(out, 4 * stride);
+  past_cache &= lines_of_cache(out, 4 * by_place);
   for (int i = 0; i < GROUP; i++) lines[2 * one * GROUP + i] = 1;
-  for (int64_t start = 0; start < n; start += GROUP, out += GROUP * stride) {
+  for (int64_t start = 0; start < n; start += GROUP, out += GROUP * by_place) {
     int many = n - start < GROUP ? (int)(n - start) : GROUP, j = 0;
     Doubles place[3][2] = {};
     read_places(c + start * axes, axes, 1, axes, many, place);
     if (are_near(place, axes, reach)) all_sines(place, axes, phases, counts, 1, lines);
     else all_sines(place, axes, phases, counts, 0, lines);
-    for (; j + GROUP <= columns; j += GROUP) {
+    if (by_place == 1 && many == GROUP)
+      for (; j < columns; j++) KEEP(out + j * by_column, COLUMN(j));
+    for (; by_column == 1 && j + GROUP <= columns; j += GROUP) {
       Floats v[GROUP];
-      for (int i = 0; i < GROUP; i++) {
-        v[i] = *(LooseFloats *)(lines + first[j + i]);
-        if (second) v[i] *= *(LooseFloats *)(lines + second[j + i]);
-        else if (amplitude != 1) v[i] *= amplitude;
-      }
+      for (int i = 0; i < GROUP; i++) v[i] = COLUMN(j + i);
       transpose_floats(v);
-      STORE_ROWS(out + j, stride, v, GROUP, many, past_cache);
+      STORE_ROWS(out + j, by_place, v, GROUP, many, past_cache);
     }
-    for (; j < columns; j++)
-      for (int i = 0; i < many; i++) {
-        float value = lines[first[j] + i];
-        out[i * stride + j] = second ? value * lines[second[j] + i] : amplitude * value;
-      }
+    for (; j < columns; j++) {
+      Floats v = COLUMN(j);
+      for (int i = 0; i < many; i++) out[i * by_place + j * by_column] = v[i];
+    }
   }
   return finish(lines);
 }

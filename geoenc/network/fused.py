@@ -52,14 +52,15 @@ def fused(network: Network, x: Tensor, out: Tensor | None = None) -> Tensor | No
     kernels = load_kernels()
     if kernels is None:
         return None
-    x, shape = x.reshape(-1, network.in_features).contiguous(), x.shape[:-1]
+    x, shape = x.reshape(-1, network.in_features), x.shape[:-1]
+    x = x if 1 in x.stride() else x.contiguous()
     y = torch.empty(rows, network.out_features) if out is None else out
     in_a_row = (Layer * len(layers))(*layers)
-    large, given, taken = past_cache(y), x.stride(0), y.stride(0)
+    large, given, taken = past_cache(y), x.stride(), y.stride(0)
 
     def work(start: int, count: int) -> None:
         kernels.geoenc_layers(
-            x.data_ptr() + 4 * given * start, count, given, ctypes.addressof(in_a_row),
+            x.data_ptr() + 4 * given[0] * start, count, *given, ctypes.addressof(in_a_row),
             len(layers), y.data_ptr() + 4 * taken * start, taken, large,
         )  # fmt: skip
 

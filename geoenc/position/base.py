@@ -164,8 +164,8 @@ class PositionEncoder(Component, root=True):
             rows: at most so many places in a block.
 
         Yields:
-            The rows, and their codes ``(rows, out_features)`` in a buffer that **the next block
-            overwrites**.
+            The rows, and their codes ``(rows, out_features)``, with any strides, in a buffer that
+            **the next block overwrites**.
 
         Example:
             >>> import torch, geoenc

@@ -13,6 +13,9 @@ from geoenc.waves import Waves, buffered, compiled, native
 WORTH_BUFFERS = 512
 """Places for which buffers are laid out; fewer are encoded as `forward` does."""
 
+_APART = 16
+"""Numbers between the columns of a block."""
+
 FAST_ROWS = 2**16
 """Places in one pass over all columns: it needs memory for their coordinates only."""
 
@@ -67,7 +70,12 @@ class Sinusoidal(PositionEncoder, root=True):
         if not compile and not self._worth_buffers(rows, device):
             return super()._coder(rows, device, compile)
         fill, _ = self._filler(rows, device, compile)
-        buffer = torch.empty(rows, self.out_features, dtype=self.dtype, device=device)
+        columns, narrow = self.out_features, self.dtype == torch.float32
+        if compile and narrow and device.type == "cpu" and self._fast(device) is not None:
+            # a kernel has a column of some places in a register; columns begin in unlike cache sets
+            buffer = torch.empty(columns, rows + _APART, dtype=self.dtype)[:, :rows].mT
+        else:
+            buffer = torch.empty(rows, columns, dtype=self.dtype, device=device)
 
         def code(lonlat: Tensor) -> Tensor:
             part = buffer if lonlat.shape[0] == rows else buffer[: lonlat.shape[0]]
