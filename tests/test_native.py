@@ -59,8 +59,9 @@ def test_kernels_of_other_processors_compute_the_same(
         assert fill is not None
         for count in (len(lonlat), 16, 3):
             out = torch.full((count, encoder.out_features), torch.nan)
-            fill(lonlat[:count], out)
-            assert (out - encoder(lonlat[:count])).abs().max() < 1e-6
+            for given in (out, out.clone().mT.contiguous().mT):  # dense rows, dense columns
+                fill(lonlat[:count], given)
+                assert (given - encoder(lonlat[:count])).abs().max() < 1e-6
     for degree in (0, 1, 6, 20):
         formula = harmonics._formula(to_xyz(lonlat), degree)
         for dtype, tolerance in ((torch.float64, 1e-13), (torch.float32, 2e-7)):
@@ -78,8 +79,9 @@ def test_kernels_of_other_processors_compute_the_same(
     x = torch.randn(1003, 70)
     for net in (geoenc.FFN(70, 37), geoenc.ResidualNet(70, 33, dropout=0), geoenc.Siren(70, 19)):
         out = torch.full((1003, net.out_features), torch.nan)
-        net.eval().write(x, out)
-        assert torch.allclose(out, net(x), atol=1e-5)
+        for given in (x, x.mT.contiguous().mT):
+            net.eval().write(given, out)
+            assert torch.allclose(out, net(x), atol=1e-5)
 
 
 @needs_compiler
@@ -127,6 +129,19 @@ def test_many_points_take_the_kernel_and_have_the_same_gradients(
     for got in (gradients(create_graph=False), gradients(create_graph=True)):
         for one, other in zip(got, wanted, strict=False):
             assert (one - other).abs().max() < 1e-10 * other.abs().max()
+
+
+@needs_compiler
+@pytest.mark.parametrize("rows", [None, 64, 100])
+def test_blocks_have_dense_columns(rows: int | None) -> None:
+    """As the kernel has them; what takes a block does not notice."""
+    encoder = geoenc.Sphere2VecMPlus(5)
+    lonlat = places()
+    got = torch.empty(len(lonlat), encoder.out_features)
+    for block, code in encoder.blocks(lonlat, rows=rows, compile=True):
+        assert code.stride(0) == 1
+        got[block] = code
+    assert (got - encoder(lonlat)).abs().max() < 1e-6
 
 
 @needs_compiler
