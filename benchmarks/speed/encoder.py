@@ -15,7 +15,6 @@ to ``benchmarks/results/speed``.
 import argparse
 import copy
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -117,15 +116,7 @@ def measure(name: str, o: argparse.Namespace) -> None:
 
 def main() -> None:
     """Measure every pair."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("names", nargs="*", help="only these encoders")
-    parser.add_argument("--places", type=int, default=100_000)
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--out", type=Path, default=FILE)
-    options = parser.parse_args()
-    torch.set_num_threads(1)
+    options = limits.options_for_encoders(__doc__, FILE)
     for name in options.names or NAMES:
         measure(name, options)
 

@@ -251,6 +251,19 @@ def append(path: Path, record: dict[str, Any]) -> None:
         file.write(json.dumps(record) + "\n")
 
 
+def options_for_encoders(description: str | None, file: Path) -> argparse.Namespace:
+    """What the command line says of encoders to measure, on one thread."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("names", nargs="*", help="only these encoders")
+    parser.add_argument("--places", type=int, default=100_000)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--out", type=Path, default=file)
+    torch.set_num_threads(1)
+    return parser.parse_args()
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)

@@ -10,7 +10,6 @@ the kernels of `geoenc.native`, which need a C compiler. The limit is the time t
 memory with the result. Results are appended to ``benchmarks/results/speed``.
 """
 
-import argparse
 import importlib
 import os
 import sys
@@ -131,15 +130,7 @@ def measure(name: str, ways: dict[str, Way], errors: dict[str, float], o: Any) -
 
 def main() -> None:
     """Measure every pair."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("names", nargs="*", help="only these encoders")
-    parser.add_argument("--places", type=int, default=100_000)
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--out", type=Path, default=FILE)
-    options = parser.parse_args()
-    torch.set_num_threads(1)
+    options = limits.options_for_encoders(__doc__, FILE)
     module = torchspatial()
     lonlat = geoenc.sampling.uniform(options.places, generator=torch.Generator().manual_seed(0))
     options.limit, _ = limits.write_bandwidth(1)
