@@ -5,7 +5,7 @@ from torch import Tensor
 
 from geoenc.component import Component
 from geoenc.native import Layer
-from geoenc.network.fused import fused
+from geoenc.network.fused import fused, is_changed
 
 
 class Network(Component, root=True):
@@ -38,8 +38,7 @@ class Network(Component, root=True):
             out: ``(n, out_features)``.
         """
         own = _owner(type(self), "forward") is _owner(type(self), "fused_layers")
-        watched = self._forward_hooks or self._forward_pre_hooks or "forward" in self.__dict__
-        if not own or watched or fused(self, x, out) is None:
+        if not own or is_changed(self) or fused(self, x, out) is None:
             out.copy_(self(x))
 
     def fused_layers(self) -> list[Layer | None]:

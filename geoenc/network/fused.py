@@ -70,12 +70,15 @@ def fused(network: Network, x: Tensor, out: Tensor | None = None) -> Tensor | No
 
 def is_changed(layer: nn.Module) -> bool:
     """Whether something is done in a layer, or seen of it, that the kernel leaves out."""
-    if layer._forward_hooks or layer._forward_pre_hooks:
+    if layer._forward_hooks or layer._forward_pre_hooks or "forward" in layer.__dict__:
         return True
     if isinstance(layer, Dropout) and layer.training and layer.p > 0:
         return True
     return any(
-        one.dtype != torch.float32 or one.device.type != "cpu" or type(one) is not nn.Parameter
+        type(one) is not nn.Parameter
+        or one.dtype != torch.float32
+        or one.device.type != "cpu"
+        or not one.is_contiguous()
         for one in layer._parameters.values()
         if one is not None
     )
@@ -108,12 +111,14 @@ def as_layer(
         skip: 1 for the input of this layer, 2 for that of the layer before, 0 for none.
         norm: of a row, with scale and shift.
     """
-    if type(linear) is not nn.Linear or not linear.weight.is_contiguous():
+    if type(linear) is not nn.Linear:
         return None
     outputs, inputs = linear.weight.shape
     if linear.bias is not None and linear.bias.shape != (outputs,):
         return None
-    if norm is not None and norm.normalized_shape != (outputs,):
+    if norm is not None and {norm.normalized_shape, norm.weight.shape, norm.bias.shape} != {
+        (outputs,)
+    }:
         return None
     return Layer(
         weight=linear.weight.data_ptr(),

@@ -129,7 +129,9 @@ def test_the_output_may_be_of_another_dtype(net: geoenc.Network) -> None:
     assert torch.allclose(wide.float(), net(x), atol=1e-4)
 
 
-@pytest.mark.parametrize("why", ["gradient", "few", "float64", "hook", "another", "grown"])
+@pytest.mark.parametrize(
+    "why", ["gradient", "few", "float64", "hook", "another", "turned", "strided", "put"]
+)
 def test_where_it_would_change_what_happens_it_is_not_used(why: str, net: geoenc.Network) -> None:
     x = torch.randn(30 if why == "few" else 2100, net.in_features)
     linear = [part for part in net.modules() if isinstance(part, nn.Linear)]
@@ -139,7 +141,11 @@ def test_where_it_would_change_what_happens_it_is_not_used(why: str, net: geoenc
         linear[0].register_forward_hook(lambda module, given, result: result + 1)
     if why == "another":
         nn.utils.parametrizations.weight_norm(linear[-1])
-    if why == "grown":
+    if why == "strided":
+        linear[0].bias = nn.Parameter(torch.randn(len(linear[0].weight), 2)[:, 0])
+    if why == "put":
+        linear[0].forward = lambda x: x  # type: ignore[method-assign]
+    if why == "turned":
         linear[-1].weight = nn.Parameter(torch.randn(linear[-1].weight.T.shape).T)
     with torch.set_grad_enabled(why == "gradient"):
         assert fused(net, x) is None
